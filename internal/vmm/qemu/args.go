@@ -1,0 +1,101 @@
+package qemu
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"bulkhead/internal/vmm"
+)
+
+// machineType is the machine and its options. They are part of what a saved
+// state depends on, so a change makes old snapshots unloadable: Version
+// carries them.
+//
+// rtc, pit and pic stay on: without a clock chip the kernel waits a second
+// for one, without the timers it does not boot (measured, QEMU 7.2 under
+// TCG). Everything else that the type can have is off.
+const machineType = "microvm,acpi=on,rtc=on,pit=on,pic=on,x-option-roms=off,usb=off,graphics=off"
+
+// cmdline is the guest kernel's command line. A panic ends in a reset at once
+// (panic=-1) by triple fault (reboot=t), which ends the VMM (-no-reboot).
+const cmdline = "console=ttyS0 panic=-1 reboot=t"
+
+func (d *Driver) cmdline() string {
+	if d.cfg.Accel == vmm.KVM {
+		return cmdline
+	}
+	return fmt.Sprintf("%s tsc_early_khz=%d", cmdline, d.tsc())
+}
+
+// The sockets and files in a machine's run directory.
+const (
+	qmpSocket     = "qmp.sock"
+	guestSocket   = "guest.sock"
+	consoleSocket = "console.sock"
+	logFile       = "vmm.log"
+)
+
+// mac is the same for every guest: each has a network of its own. The first
+// byte marks it as locally administered (IEEE 802).
+const mac = "52:54:00:00:00:01"
+
+// argv is QEMU's command line for spec. The order of devices is their order
+// on the bus, so it never changes: a state loads only into the same layout.
+func (d *Driver) argv(spec vmm.Spec, incoming bool) []string {
+	args := []string{
+		"-name", "bulkhead-" + spec.ID,
+		"-M", machineType + ",memory-backend=ram",
+		"-accel", d.accel(spec, incoming),
+		"-cpu", d.cpu(),
+		"-smp", strconv.Itoa(spec.CPUs),
+		"-m", strconv.Itoa(spec.MemoryMiB) + "M",
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=%s,share=on", spec.MemoryMiB, escape(spec.Memory)),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-chardev", socketChardev("qmp", spec, qmpSocket), "-mon", "chardev=qmp,mode=control",
+		"-chardev", socketChardev("console", spec, consoleSocket), "-serial", "chardev:console",
+		"-kernel", spec.Kernel, "-initrd", spec.Initrd, "-append", d.cmdline(),
+		"-blockdev", "driver=file,node-name=disk-file,locking=on,discard=unmap,filename=" + escape(spec.Disk),
+		"-blockdev", "driver=raw,node-name=disk,file=disk-file,discard=unmap,detect-zeroes=unmap",
+		"-device", "virtio-net-device,id=net,mac=" + mac,
+		"-device", "virtio-blk-device,id=blk,drive=disk",
+		"-device", "virtio-rng-device,id=rng",
+		"-device", "virtio-balloon-device,id=balloon,free-page-reporting=on",
+		"-device", "virtio-serial-device,id=serial,max_ports=2",
+		"-chardev", socketChardev("guest", spec, guestSocket),
+		"-device", "virtserialport,bus=serial.0,id=channel,chardev=guest,name=bulkhead",
+	}
+	if incoming {
+		args = append(args, "-S", "-incoming", "defer")
+	}
+	return args
+}
+
+func socketChardev(id string, spec vmm.Spec, name string) string {
+	return fmt.Sprintf("socket,id=%s,server=on,wait=off,path=%s", id, escape(filepath.Join(spec.RunDir, name)))
+}
+
+// escape doubles commas, which separate options (QEMU's keyval syntax).
+func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }
+
+// accel chooses how guest code runs. Under TCG a boot runs on one thread:
+// with one thread per CPU, 13 of 140 boots hung in the kernel's calibration
+// loops; with one, 0 of 40 (measured). A restored machine is past them.
+func (d *Driver) accel(spec vmm.Spec, incoming bool) string {
+	if d.cfg.Accel == vmm.KVM {
+		return "kvm"
+	}
+	if incoming && spec.CPUs > 1 {
+		return "tcg,thread=multi"
+	}
+	return "tcg,thread=single"
+}
+
+func (d *Driver) cpu() string {
+	if d.cfg.Accel == vmm.KVM {
+		return "host"
+	}
+	return "max"
+}

@@ -1,0 +1,121 @@
+package qemu
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// The console's files in the run directory: the current one and the one
+// before it.
+const (
+	ConsoleFile    = "console.log"
+	ConsoleOldFile = "console.log.1"
+)
+
+// consoleMax is when the current file becomes the old one, in bytes. A guest
+// can fill both, so together they bound what it can take.
+const consoleMax = 1 << 20
+
+// console copies a guest's console to files. While nobody copies, QEMU drops
+// what the guest prints, so a guest is never held up by us being gone.
+type console struct {
+	conn net.Conn
+	dir  string
+	// spoke is closed with the first byte.
+	spoke chan struct{}
+	done  chan struct{}
+
+	mu   sync.Mutex
+	tail []byte // guarded by mu; the last few bytes
+}
+
+const tailMax = 4 << 10
+
+func openConsole(runDir string) (*console, error) {
+	conn, err := net.Dial("unix", filepath.Join(runDir, consoleSocket))
+	if err != nil {
+		return nil, fmt.Errorf("connect to console: %w", err)
+	}
+	c := &console{conn: conn, dir: runDir, spoke: make(chan struct{}), done: make(chan struct{})}
+	go c.copy()
+	return c, nil
+}
+
+func (c *console) copy() {
+	defer close(c.done)
+	var f *os.File
+	var size int64
+	buf := make([]byte, 16<<10)
+	spoke := false
+	for {
+		n, err := c.conn.Read(buf)
+		if n > 0 {
+			if !spoke {
+				spoke = true
+				close(c.spoke)
+			}
+			c.remember(buf[:n])
+			f, size = c.write(f, size, buf[:n])
+		}
+		if err != nil {
+			break
+		}
+	}
+	if f != nil {
+		f.Close()
+	}
+}
+
+// write appends to the current file, rotating it when it is full. A disk
+// that takes nothing costs the console, nothing else.
+func (c *console) write(f *os.File, size int64, p []byte) (*os.File, int64) {
+	path := filepath.Join(c.dir, ConsoleFile)
+	if f != nil && size >= consoleMax {
+		f.Close()
+		f = nil
+		if err := os.Rename(path, filepath.Join(c.dir, ConsoleOldFile)); err != nil {
+			os.Remove(path)
+		}
+	}
+	if f == nil {
+		var err error
+		if f, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+			return nil, 0
+		}
+		if info, err := f.Stat(); err == nil {
+			size = info.Size()
+		}
+	}
+	n, err := f.Write(p)
+	if err != nil {
+		f.Close()
+		return nil, 0
+	}
+	return f, size + int64(n)
+}
+
+func (c *console) remember(p []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tail = append(c.tail, p...)
+	if over := len(c.tail) - tailMax; over > 0 {
+		c.tail = append(c.tail[:0], c.tail[over:]...)
+	}
+}
+
+// Tail is the last of what the guest printed since we listen.
+func (c *console) Tail() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return string(c.tail)
+}
+
+// Close stops copying and waits until what was printed is in the file. After
+// the VMM's end there is nothing more to come, so it does not cut anything.
+func (c *console) Close() error {
+	<-c.done
+	return c.conn.Close()
+}

@@ -1,0 +1,252 @@
+package qemu
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"bulkhead/internal/vmm/qemu/qmp"
+	"bulkhead/internal/vmm"
+)
+
+// connectTimeout bounds the time from QEMU's start to its first answer: 20 ms
+// measured when idle.
+const connectTimeout = 30 * time.Second
+
+// Machine is one QEMU process.
+type Machine struct {
+	spec    vmm.Spec
+	proc    *process
+	qmp     *qmp.Conn
+	console *console
+
+	// busy holds a token for whoever changes the machine.
+	busy chan struct{}
+	// migrated receives how a migration went: "completed", "failed".
+	migrated chan string
+	done     chan struct{} // closed when exit is valid
+
+	mu       sync.Mutex
+	shutdown string // guarded by mu; QEMU's reason for ending by itself
+	killed   bool   // guarded by mu; Kill was called
+	exit     vmm.Exit
+}
+
+// connect speaks to a QEMU that has just been started, or was found.
+func (d *Driver) connect(ctx context.Context, spec vmm.Spec, p *process) (*Machine, error) {
+	m := &Machine{
+		spec: spec, proc: p, busy: make(chan struct{}, 1),
+		migrated: make(chan string, 4), done: make(chan struct{}),
+	}
+	m.busy <- struct{}{}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var err error
+	if m.qmp, err = m.dialQMP(ctx); err != nil {
+		return nil, fmt.Errorf("connect to VMM: %w%s", err, m.lastWords())
+	}
+	if _, err := m.qmp.Do(ctx, "migrate-set-capabilities", capabilities()); err != nil {
+		m.qmp.Close()
+		return nil, fmt.Errorf("set up VMM: %w", err)
+	}
+	if m.console, err = openConsole(spec.RunDir); err != nil {
+		m.qmp.Close()
+		return nil, err
+	}
+	go m.watch()
+	return m, nil
+}
+
+// capabilities asks for events instead of polling, and keeps memory, which is
+// a shared file, out of the saved state.
+func capabilities() any {
+	type one struct {
+		Capability string `json:"capability"`
+		State      bool   `json:"state"`
+	}
+	return map[string]any{"capabilities": []one{{"events", true}, {"x-ignore-shared", true}}}
+}
+
+// dialQMP connects as soon as QEMU has made its socket.
+func (m *Machine) dialQMP(ctx context.Context) (*qmp.Conn, error) {
+	path := filepath.Join(m.spec.RunDir, qmpSocket)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		c, err := qmp.Dial(ctx, path, m.onEvent)
+		if err == nil {
+			return c, nil
+		}
+		if !errors.Is(err, os.ErrNotExist) && !strings.Contains(err.Error(), "connection refused") {
+			return nil, err
+		}
+		select {
+		case <-tick.C:
+		case <-m.proc.done:
+			return nil, errors.New("VMM ended at its start")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (m *Machine) onEvent(e qmp.Event) {
+	switch e.Name {
+	case "MIGRATION":
+		var d struct{ Status string }
+		if json.Unmarshal(e.Data, &d) == nil && (d.Status == "completed" || d.Status == "failed") {
+			select {
+			case m.migrated <- d.Status:
+			default: // nobody waits: a confused or hostile VMM
+			}
+		}
+	case "SHUTDOWN":
+		var d struct{ Reason string }
+		if json.Unmarshal(e.Data, &d) == nil {
+			m.mu.Lock()
+			m.shutdown = d.Reason
+			m.mu.Unlock()
+		}
+	}
+}
+
+// PID implements vmm.Machine.
+func (m *Machine) PID() int { return m.proc.PID }
+
+// Guest implements vmm.Machine.
+func (m *Machine) Guest(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", filepath.Join(m.spec.RunDir, guestSocket))
+}
+
+// lock waits until nobody else changes the machine.
+func (m *Machine) lock(ctx context.Context) (unlock func(), err error) {
+	select {
+	case <-m.busy:
+		return func() { m.busy <- struct{}{} }, nil
+	case <-m.done:
+		return nil, fmt.Errorf("VMM has ended: %s", m.exit.Reason)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Stop implements vmm.Machine. QEMU's stop drains and flushes block devices
+// before it answers (vm_stop, bdrv_flush_all).
+func (m *Machine) Stop(ctx context.Context) error { return m.do(ctx, "stop") }
+
+// Continue implements vmm.Machine.
+func (m *Machine) Continue(ctx context.Context) error { return m.do(ctx, "cont") }
+
+func (m *Machine) do(ctx context.Context, command string) error {
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = m.qmp.Do(ctx, command, nil)
+	return err
+}
+
+// SaveState implements vmm.Machine.
+func (m *Machine) SaveState(ctx context.Context, file *os.File) error {
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return m.migrate(ctx, "migrate", file)
+}
+
+// migrate moves device state to or from file and waits for the end of it.
+func (m *Machine) migrate(ctx context.Context, command string, file *os.File) error {
+	for len(m.migrated) > 0 {
+		<-m.migrated
+	}
+	if _, err := m.qmp.DoFile(ctx, "getfd", map[string]string{"fdname": "state"}, file); err != nil {
+		return fmt.Errorf("pass file: %w", err)
+	}
+	if _, err := m.qmp.Do(ctx, command, map[string]string{"uri": "fd:state"}); err != nil {
+		return err
+	}
+	select {
+	case status := <-m.migrated:
+		if status != "completed" {
+			return errors.New("VMM refused it")
+		}
+		return nil
+	case <-m.proc.done:
+		return errors.New("VMM ended")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Kill implements vmm.Machine.
+func (m *Machine) Kill(ctx context.Context) error {
+	m.mu.Lock()
+	m.killed = true
+	m.mu.Unlock()
+	if err := m.proc.kill(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-m.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Done implements vmm.Machine.
+func (m *Machine) Done() <-chan struct{} { return m.done }
+
+// Exit implements vmm.Machine.
+func (m *Machine) Exit() vmm.Exit { return m.exit }
+
+// watch waits for the end of the process and says how it ended.
+func (m *Machine) watch() {
+	<-m.proc.done
+	m.qmp.Close()
+	m.console.Close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.exit = m.reason()
+	close(m.done)
+}
+
+func (m *Machine) reason() vmm.Exit {
+	switch {
+	case m.killed:
+		return vmm.Exit{Cause: vmm.Killed, Reason: "killed"}
+	case m.shutdown == "guest-shutdown":
+		return vmm.Exit{Cause: vmm.PoweredOff, Reason: "guest powered off"}
+	case m.shutdown == "guest-reset" && strings.Contains(m.console.Tail(), "Kernel panic"):
+		// A panic resets the machine: only the console tells the two apart.
+		return vmm.Exit{Cause: vmm.Died, Reason: "guest panicked"}
+	case m.shutdown == "guest-reset":
+		return vmm.Exit{Cause: vmm.Rebooted, Reason: "guest rebooted"}
+	case m.proc.status != nil:
+		return vmm.Exit{Cause: vmm.Died, Reason: "VMM died: " + m.proc.status.String() + m.lastWords()}
+	}
+	return vmm.Exit{Cause: vmm.Died, Reason: "VMM died" + m.lastWords()}
+}
+
+// lastWords is the last line of what QEMU printed, for messages.
+func (m *Machine) lastWords() string {
+	words := strings.TrimSpace(tail(filepath.Join(m.spec.RunDir, logFile), 400))
+	if i := strings.LastIndexByte(words, '\n'); i >= 0 {
+		words = words[i+1:]
+	}
+	if words == "" || strings.Contains(words, "warning: nic") {
+		return ""
+	}
+	return " (" + words + ")"
+}
