@@ -1,0 +1,167 @@
+// Package guest is the host's end of the guest channel: a session with the
+// agent of one machine, and the calls that bracket snapshots and restores.
+//
+// The guest is hostile. Every answer is bounded in size, every call in time by
+// its context, and what the guest says is checked before it counts; nothing
+// from it becomes a path or a command.
+//
+// guest knows neither VMMs nor sandboxes: it is given a connection. A Client
+// is safe for concurrent use.
+package guest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"bulkhead/internal/link"
+	"bulkhead/proto/machine"
+	"bulkhead/proto/machine/machineconnect"
+
+	"connectrpc.com/connect"
+)
+
+const (
+	// maxAnswer bounds an answer of the machine service; real ones have less
+	// than 200 bytes.
+	maxAnswer = 64 << 10
+	// maxHeader bounds the header of any answer of the agent.
+	maxHeader = 64 << 10
+	// maxSkew is how far a guest's clock may be off when it counts as right.
+	maxSkew = 100 * time.Millisecond
+	// entropySize is what the guest's generator is fed, in bytes: twice the
+	// size of its key.
+	entropySize = 64
+)
+
+// ErrNotRight is returned by Resume for a guest that answered, but not with
+// what makes a machine right.
+var ErrNotRight = errors.New("guest did not become right")
+
+// Client is a session with the agent of one machine.
+type Client struct {
+	session   *link.Session
+	transport *http.Transport
+	machine   machineconnect.MachineClient
+	clock     func() time.Time
+}
+
+// Connect begins a session over conn, which the client owns from then on. It
+// waits for the agent until ctx ends. clock is the host's time.
+func Connect(ctx context.Context, conn net.Conn, clock func() time.Time) (*Client, error) {
+	s, err := link.Dial(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	t := &http.Transport{
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Open(ctx) },
+		MaxResponseHeaderBytes: maxHeader,
+		MaxIdleConns:           8,
+		MaxIdleConnsPerHost:    8,
+		IdleConnTimeout:        time.Minute,
+		DisableCompression:     true,
+	}
+	return &Client{
+		session: s, transport: t, clock: clock,
+		machine: machineconnect.NewMachineClient(&http.Client{Transport: t}, "http://guest",
+			connect.WithReadMaxBytes(maxAnswer)),
+	}, nil
+}
+
+// Transport carries HTTP to the agent, whatever host the request names. It
+// ends with the client.
+func (c *Client) Transport() http.RoundTripper { return c.transport }
+
+// Done is closed when the session has ended.
+func (c *Client) Done() <-chan struct{} { return c.session.Done() }
+
+// Close ends the session. Repeating it is no error.
+func (c *Client) Close() error {
+	c.transport.CloseIdleConnections()
+	c.session.Close() // ending it is all that can be done with it
+	return nil
+}
+
+// Status says whether the machine has booted and is frozen.
+func (c *Client) Status(ctx context.Context) (*machine.StatusResponse, error) {
+	r, err := c.machine.Status(ctx, connect.NewRequest(&machine.StatusRequest{}))
+	if err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	return r.Msg, nil
+}
+
+// Sync writes dirty file data of the guest to its disk.
+func (c *Client) Sync(ctx context.Context) error {
+	if _, err := c.machine.Sync(ctx, connect.NewRequest(&machine.SyncRequest{})); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return nil
+}
+
+// Freeze stops every process of the guest but the agent.
+func (c *Client) Freeze(ctx context.Context) error {
+	if _, err := c.machine.Freeze(ctx, connect.NewRequest(&machine.FreezeRequest{})); err != nil {
+		return fmt.Errorf("freeze: %w", err)
+	}
+	return nil
+}
+
+// Stats returns the guest's own counters, as far as they can be believed.
+func (c *Client) Stats(ctx context.Context) (*machine.StatsResponse, error) {
+	r, err := c.machine.Stats(ctx, connect.NewRequest(&machine.StatsRequest{}))
+	if err != nil {
+		return nil, fmt.Errorf("stats: %w", err)
+	}
+	return r.Msg, nil
+}
+
+// Resume makes the machine right and thaws it: the clock is set to the
+// host's, randomness reseeded, identity taken on unless it is nil. A clock
+// that is off by more than 100 ms afterwards is set once more; ErrNotRight if
+// that does not help, or if the guest does not say that it has thawed.
+func (c *Client) Resume(ctx context.Context, identity *machine.Identity) error {
+	skew, err := c.resume(ctx, identity)
+	if err == nil && skew > maxSkew {
+		// The first call warms up a guest under a translator; it may take
+		// long on the way.
+		skew, err = c.resume(ctx, nil)
+	}
+	if err == nil && skew > maxSkew {
+		err = fmt.Errorf("%w: its clock is off by %s", ErrNotRight, skew.Round(time.Millisecond))
+	}
+	if err != nil {
+		return fmt.Errorf("resume: %w", err)
+	}
+	return nil
+}
+
+// resume returns how far the guest's clock is off at least: the answer was
+// given at some time within the call.
+func (c *Client) resume(ctx context.Context, identity *machine.Identity) (time.Duration, error) {
+	entropy := make([]byte, entropySize)
+	rand.Read(entropy) // never fails: crypto/rand ends the program instead
+	sent := c.clock()
+	r, err := c.machine.Resume(ctx, connect.NewRequest(&machine.ResumeRequest{
+		UnixNanos: sent.UnixNano(), Entropy: entropy, Identity: identity, Thaw: true,
+	}))
+	if err != nil {
+		return 0, err
+	}
+	if !r.Msg.GetThawed() {
+		return 0, fmt.Errorf("%w: it is still frozen", ErrNotRight)
+	}
+	says := time.Unix(0, r.Msg.GetUnixNanos())
+	received := c.clock()
+	switch {
+	case says.Before(sent):
+		return sent.Sub(says), nil
+	case says.After(received):
+		return says.Sub(received), nil
+	}
+	return 0, nil
+}

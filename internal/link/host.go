@@ -1,0 +1,143 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// resetEvery is how often the host asks for a session until the guest
+// answers. A guest that boots has nobody at the port for a while.
+const resetEvery = 100 * time.Millisecond
+
+// Session is the host's side of a session.
+type Session struct {
+	conn net.Conn
+	mux  *yamux.Session
+}
+
+// Dial begins a session over conn, which it owns from then on, and returns
+// when the guest has acknowledged it. It gives up when ctx ends.
+func Dial(ctx context.Context, conn net.Conn) (*Session, error) {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	in := newFrames(conn)
+	if err := shake(conn, in); err != nil {
+		conn.Close()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("begin session: %w", err)
+	}
+	s := &stream{in: in, out: conn, closer: conn}
+	mux, err := yamux.Client(s, settings())
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("begin session: %w", err)
+	}
+	return &Session{conn: conn, mux: mux}, nil
+}
+
+// shake sends resets until the acknowledgement of this very session arrives.
+func shake(conn net.Conn, in *frames) error {
+	nonce := make([]byte, nonceSize)
+	rand.Read(nonce) // never fails: crypto/rand ends the program instead
+	acked := make(chan struct{})
+	var sender sync.WaitGroup
+	sender.Go(func() { resetUntil(conn, nonce, acked) })
+	defer sender.Wait()
+	defer close(acked)
+	for {
+		kind, payload, err := in.next()
+		if err != nil {
+			return err
+		}
+		if kind == frameAck && bytes.Equal(payload, nonce) {
+			return nil
+		}
+	}
+}
+
+func resetUntil(w io.Writer, nonce []byte, acked <-chan struct{}) {
+	tick := time.NewTicker(resetEvery)
+	defer tick.Stop()
+	// The delimiter in front ends whatever the last host left half-said.
+	frame := appendFrame([]byte{0}, frameReset, nonce)
+	for {
+		if _, err := w.Write(frame); err != nil {
+			return // the reader finds out
+		}
+		select {
+		case <-tick.C:
+		case <-acked:
+			return
+		}
+	}
+}
+
+// Open opens a connection to whoever listens in the guest.
+func (s *Session) Open(ctx context.Context) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.mux.Open()
+}
+
+// Done is closed when the session has ended.
+func (s *Session) Done() <-chan struct{} { return s.mux.CloseChan() }
+
+// Close ends the session and its connections.
+func (s *Session) Close() error {
+	s.conn.Close()
+	return s.mux.Close()
+}
+
+// stream turns frames into the bytes that yamux wants.
+type stream struct {
+	in     *frames
+	out    io.Writer
+	closer io.Closer
+
+	rest []byte // of the last data frame
+
+	mu  sync.Mutex
+	buf []byte // guarded by mu
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	for len(s.rest) == 0 {
+		kind, payload, err := s.in.next()
+		if err != nil {
+			return 0, err
+		}
+		if kind == frameData {
+			s.rest = payload
+		}
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+func (s *stream) Write(p []byte) (n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n < len(p) {
+		part := p[n:min(len(p), n+maxData)]
+		s.buf = appendFrame(s.buf[:0], frameData, part)
+		if _, err := s.out.Write(s.buf); err != nil {
+			return n, err
+		}
+		n += len(part)
+	}
+	return n, nil
+}
+
+func (s *stream) Close() error { return s.closer.Close() }
