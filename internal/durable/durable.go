@@ -14,8 +14,8 @@ import (
 )
 
 // WriteFile makes path a file with the given content and mode, replacing what
-// was there. Until it returns, path is what it was. It writes to path + ".new"
-// first; a crash may leave that file, and the next call overwrites it.
+// was there; on error path is the old file or the new one. It writes to path +
+// ".new" first; a crash may leave that, and the next call overwrites it.
 func WriteFile(path string, content []byte, mode os.FileMode) error {
 	fresh := path + ".new"
 	err := write(fresh, content, mode)

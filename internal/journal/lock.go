@@ -80,3 +80,27 @@ func (l *Lock) Release() error {
 	}
 	return nil
 }
+
+// EndHolder asks the process that has the state directory to end at once. It
+// does not wait. Nobody having it is no error.
+func EndHolder(stateDir string) error {
+	f, err := os.Open(filepath.Join(stateDir, "lock"))
+	if err != nil {
+		return fmt.Errorf("open lock of state directory: %w", err)
+	}
+	defer f.Close()
+	pid := readPID(f)
+	if pid <= 1 {
+		return nil
+	}
+	// The number is the holder's as long as the lock is held: a process that
+	// took the lock wrote its own.
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("end process %d: %w", pid, err)
+	}
+	return nil
+}

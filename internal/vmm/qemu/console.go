@@ -1,7 +1,9 @@
 package qemu
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -118,4 +120,23 @@ func (c *console) Tail() string {
 func (c *console) Close() error {
 	<-c.done
 	return c.conn.Close()
+}
+
+// Tail returns the last n bytes of a file as valid UTF-8, "" if it cannot be
+// read.
+func Tail(path string, n int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-n), n))
+	if err != nil {
+		return ""
+	}
+	return string(bytes.ToValidUTF8(b, []byte("?")))
 }

@@ -10,11 +10,9 @@
 package qemu
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -210,24 +208,4 @@ func orNil(m *Machine, err error) (vmm.Machine, error) {
 		return nil, err
 	}
 	return m, nil
-}
-
-// tail returns the last n bytes of a file, "" if there is none.
-func tail(path string, n int64) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if size, err := f.Seek(0, io.SeekEnd); err == nil && size > n {
-		n = min(n, size)
-		f.Seek(-n, io.SeekEnd)
-	} else {
-		f.Seek(0, io.SeekStart)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, n))
-	if err != nil {
-		return ""
-	}
-	return string(bytes.ToValidUTF8(b, []byte("?")))
 }

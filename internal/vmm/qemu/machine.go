@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"bulkhead/internal/vmm/qemu/qmp"
 	"bulkhead/internal/vmm"
+	"bulkhead/internal/vmm/qemu/qmp"
 )
 
 // connectTimeout bounds the time from QEMU's start to its first answer: 20 ms
@@ -241,7 +241,7 @@ func (m *Machine) reason() vmm.Exit {
 
 // lastWords is the last line of what QEMU printed, for messages.
 func (m *Machine) lastWords() string {
-	words := strings.TrimSpace(tail(filepath.Join(m.spec.RunDir, logFile), 400))
+	words := strings.TrimSpace(Tail(filepath.Join(m.spec.RunDir, logFile), 400))
 	if i := strings.LastIndexByte(words, '\n'); i >= 0 {
 		words = words[i+1:]
 	}

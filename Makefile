@@ -1,0 +1,53 @@
+# `make` lists the targets. Everything but help and clean needs root, or what
+# scripts/setup installs, and Go.
+
+# A root shell without a login may lack these.
+export PATH := $(PATH):/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+# Built templates are kept here, for all tests and the demo.
+CACHE ?= $(CURDIR)/.cache
+export BULKHEAD_CACHE := $(CACHE)
+export BULKHEAD_TEST_CACHE := $(CACHE)
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo bench lint generate clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install the Debian packages that are missing
+	@scripts/setup
+
+build: ## build bin/bulkhead and bin/bulkhead-guest
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ ./cmd/...
+
+# Tests look at the host, which the test cache knows nothing of: -count=1.
+# Two packages at a time, as each microVM takes a core.
+test: setup build ## run every test, those on real microVMs included
+	@go test -count=1 -p 2 -timeout 15m ./...
+
+demo: setup build ## break a machine as root and roll it back, every step shown
+	@scripts/demo
+
+bench: setup build ## measure, next to the same thing by hand with the bare VMM
+	@go test -count=1 -run '^$$' -bench . -benchtime 5x -timeout 30m ./test/bench/...
+
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l client cmd internal proto test) && \
+		if [ -n "$$unformatted" ]; then echo "gofmt -w" $$unformatted; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+generate: ## write the Go code of proto/ anew
+	@scripts/setup protobuf-compiler
+	protoc --plugin="$$(go tool -n protoc-gen-go)" --plugin="$$(go tool -n protoc-gen-connect-go)" \
+		--go_out=. --go_opt=module=bulkhead --connect-go_out=. --connect-go_opt=module=bulkhead proto/*/*.proto
+
+clean: ## remove what the other targets made
+	rm -rf bin $(CACHE)

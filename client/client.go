@@ -1,0 +1,280 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// maxAnswer bounds an answer that is not a stream: a host has a handful of
+// sandboxes, an answer a few kilobytes.
+const maxAnswer = 16 << 20
+
+// guestPort is the port by which requests to a sandbox mean its agent.
+const guestPort = "49983"
+
+// Client speaks to one daemon.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// New returns a client of the daemon that listens on a unix socket. It does
+// not connect yet.
+func New(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+}
+
+// Health returns nil if the daemon answers.
+func (c *Client) Health(ctx context.Context) error { return c.call(ctx, "GET", "/health", nil, nil) }
+
+// Info describes the daemon.
+func (c *Client) Info(ctx context.Context) (i Info, err error) {
+	err = c.call(ctx, "GET", "/version", nil, &i)
+	return i, err
+}
+
+// Sandboxes lists every sandbox, oldest first.
+func (c *Client) Sandboxes(ctx context.Context) (all []Sandbox, err error) {
+	err = c.call(ctx, "GET", "/v2/sandboxes", nil, &all)
+	return all, err
+}
+
+// Create makes a sandbox and returns when its guest runs.
+func (c *Client) Create(ctx context.Context, req CreateRequest) (s Sandbox, err error) {
+	err = c.call(ctx, "POST", "/v2/sandboxes", req, &s)
+	return s, err
+}
+
+// Sandbox returns the sandbox that ref names: an id, a unique prefix of one,
+// or a name.
+func (c *Client) Sandbox(ctx context.Context, ref string) (s Sandbox, err error) {
+	err = c.call(ctx, "GET", sandboxPath(ref), nil, &s)
+	return s, err
+}
+
+// Start boots a stopped or crashed sandbox from its disk.
+func (c *Client) Start(ctx context.Context, ref string) (s Sandbox, err error) {
+	err = c.call(ctx, "POST", sandboxPath(ref, "start"), nil, &s)
+	return s, err
+}
+
+// Remove ends a sandbox and removes all that it has.
+func (c *Client) Remove(ctx context.Context, ref string) error {
+	return c.call(ctx, "DELETE", sandboxPath(ref), nil, nil)
+}
+
+// Snapshot takes a snapshot of a running sandbox.
+func (c *Client) Snapshot(ctx context.Context, ref string, req SnapshotRequest) (s Snapshot, err error) {
+	err = c.call(ctx, "POST", sandboxPath(ref, "snapshots"), req, &s)
+	return s, err
+}
+
+// RemoveSnapshot removes one snapshot.
+func (c *Client) RemoveSnapshot(ctx context.Context, ref, snapshot string) error {
+	return c.call(ctx, "DELETE", sandboxPath(ref, "snapshots", snapshot), nil, nil)
+}
+
+// Timeline returns the tree of a sandbox's snapshots.
+func (c *Client) Timeline(ctx context.Context, ref string) (t Timeline, err error) {
+	err = c.call(ctx, "GET", sandboxPath(ref, "timeline"), nil, &t)
+	return t, err
+}
+
+// Rollback puts a sandbox back to one of its snapshots, in place.
+func (c *Client) Rollback(ctx context.Context, ref string, req RollbackRequest) (r RollbackResult, err error) {
+	err = c.call(ctx, "POST", sandboxPath(ref, "rollback"), req, &r)
+	return r, err
+}
+
+// Console streams the console, beginning with its last tail bytes. With
+// follow it goes on until ctx ends. What it says is the guest's: raw bytes,
+// escape sequences included. The caller closes it.
+func (c *Client) Console(ctx context.Context, ref string, tail int, follow bool) (io.ReadCloser, error) {
+	q := url.Values{"tail": {strconv.Itoa(tail)}}
+	if follow {
+		q.Set("follow", "1")
+	}
+	resp, err := c.do(ctx, "GET", sandboxPath(ref, "console")+"?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// Templates lists every template.
+func (c *Client) Templates(ctx context.Context) (all []Template, err error) {
+	err = c.call(ctx, "GET", "/templates", nil, &all)
+	return all, err
+}
+
+// RemoveTemplate removes a template; sandboxes made from it keep what they
+// have.
+func (c *Client) RemoveTemplate(ctx context.Context, name string) error {
+	return c.call(ctx, "DELETE", "/templates/"+segment(name), nil, nil)
+}
+
+// BuildTemplate builds a template and tells progress of each event. It ends
+// the build if ctx ends.
+func (c *Client) BuildTemplate(ctx context.Context, req BuildRequest, progress func(BuildEvent)) (Template, error) {
+	resp, err := c.do(ctx, "POST", "/templates", req)
+	if err != nil {
+		return Template{}, err
+	}
+	defer resp.Body.Close()
+	lines := json.NewDecoder(resp.Body)
+	for {
+		var e BuildEvent
+		if err := lines.Decode(&e); err != nil {
+			return Template{}, fmt.Errorf("build was cut off: %w", err)
+		}
+		switch {
+		case e.Error != nil:
+			return Template{}, e.Error
+		case e.Template != nil:
+			return *e.Template, nil
+		}
+		progress(e)
+	}
+}
+
+// EventQuery says which events to read.
+type EventQuery struct {
+	// Since leaves out events up to this number.
+	Since uint64
+	// Sandbox leaves out events of other sandboxes, unless it is empty.
+	Sandbox string
+	// Follow waits for further events until the context ends.
+	Follow bool
+}
+
+// Events calls each for every event, in order, until there are no more or
+// each returns an error.
+func (c *Client) Events(ctx context.Context, q EventQuery, each func(Event) error) error {
+	v := url.Values{"since": {strconv.FormatUint(q.Since, 10)}}
+	if q.Sandbox != "" {
+		v.Set("sandbox", q.Sandbox)
+	}
+	if q.Follow {
+		v.Set("follow", "1")
+	}
+	resp, err := c.do(ctx, "GET", "/events?"+v.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	lines := json.NewDecoder(resp.Body)
+	for {
+		var e Event
+		err := lines.Decode(&e)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+}
+
+func sandboxPath(ref string, more ...string) string {
+	path := "/sandboxes/" + segment(ref)
+	for _, m := range more {
+		path += "/" + segment(m)
+	}
+	return path
+}
+
+// segment makes any text one segment of a path: an empty one would name
+// another route, and dots would be cleaned away.
+func segment(s string) string {
+	switch s {
+	case "", ".", "..":
+		return "%00" + s
+	}
+	return url.PathEscape(s)
+}
+
+// call is do for an answer that is one JSON value, or none.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.do(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+		return fmt.Errorf("read answer of the daemon: %w", err)
+	}
+	return nil
+}
+
+// do sends a request and returns an answer that is no error. The caller
+// closes its body.
+func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://bulkhead"+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		return nil, asError(resp)
+	}
+	return resp, nil
+}
+
+// unreachable says in the operator's words that nobody answers.
+func (c *Client) unreachable(err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return &Error{
+			Code: http.StatusServiceUnavailable, Kind: "unavailable",
+			Message: "no daemon listens on " + c.socket, Hint: "bulkhead serve",
+		}
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("ask the daemon: %w", err)
+}
+
+func asError(resp *http.Response) error {
+	e := &Error{}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil || json.Unmarshal(b, e) != nil || e.Message == "" {
+		e = &Error{Message: "daemon answers " + strings.ToLower(resp.Status)}
+	}
+	e.Code = resp.StatusCode
+	return e
+}

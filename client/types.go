@@ -1,0 +1,199 @@
+// Package client speaks to the host daemon over its HTTP API.
+//
+// The command line uses nothing else, so whatever it can do, a program can do.
+// client knows the wire, not the daemon: it imports nothing of it. A Client is
+// safe for concurrent use.
+package client
+
+import "time"
+
+// State is what a sandbox is doing.
+type State string
+
+// The states that a client can see.
+const (
+	StateCreating State = "creating"
+	// StateStarting means that the guest boots.
+	StateStarting State = "starting"
+	StateRunning  State = "running"
+	// StateRollingBack lasts from the end of the old VMM to the first answer
+	// of the restored guest.
+	StateRollingBack State = "rolling_back"
+	// StateStopped means that the guest powered itself off.
+	StateStopped State = "stopped"
+	// StateCrashed means that the VMM ended without being asked to; Reason
+	// says how.
+	StateCrashed  State = "crashed"
+	StateRemoving State = "removing"
+)
+
+// Sandbox is one agent's microVM.
+type Sandbox struct {
+	ID         string `json:"sandboxID"`
+	Name       string `json:"name"`
+	TemplateID string `json:"templateID"`
+	State      State  `json:"state"`
+	// Reason says why the sandbox is in its state, in one line; empty while
+	// it runs as it should.
+	Reason string `json:"reason,omitempty"`
+	// Hint is the way out of a bad state: a command.
+	Hint      string            `json:"hint,omitempty"`
+	CreatedAt time.Time         `json:"createdAt"`
+	StartedAt time.Time         `json:"startedAt"`
+	CPUs      int               `json:"cpuCount"`
+	MemoryMB  int               `json:"memoryMB"`
+	DiskMB    int               `json:"diskSizeMB"`
+	Metadata  map[string]string `json:"metadata,omitempty"`
+	// Head is the snapshot that the machine was last equal to.
+	Head string `json:"head,omitempty"`
+	// Accel is "kvm" or "tcg"; with tcg the guest is not behind a hardware
+	// boundary.
+	Accel string `json:"accel"`
+	// VMM describes the running VMM process; nil while there is none.
+	VMM *VMM `json:"vmm,omitempty"`
+	// ConsoleTail holds the last lines of the console of a crashed or stopped
+	// sandbox, for inspect only.
+	ConsoleTail string `json:"consoleTail,omitempty"`
+}
+
+// VMM is a running VMM process as the host sees it.
+type VMM struct {
+	Driver  string `json:"driver"`
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+}
+
+// CreateRequest asks for a sandbox.
+type CreateRequest struct {
+	TemplateID string            `json:"templateID"`
+	Name       string            `json:"name,omitempty"`
+	Metadata   map[string]string `json:"metadata,omitempty"`
+	EnvVars    map[string]string `json:"envVars,omitempty"`
+}
+
+// Snapshot is one moment of a whole machine.
+type Snapshot struct {
+	ID        string    `json:"snapshotID"`
+	Name      string    `json:"name,omitempty"`
+	SandboxID string    `json:"sandboxID"`
+	Parent    string    `json:"parent,omitempty"`
+	CreatedAt time.Time `json:"createdAt"`
+	// Cause is "manual" or "template".
+	Cause string `json:"cause"`
+	// StoppedMS is how long the guest stood still, in milliseconds.
+	StoppedMS float64 `json:"stoppedMS"`
+	// OwnBytes is what removing this snapshot alone would free.
+	OwnBytes int64 `json:"ownBytes"`
+}
+
+// SnapshotRequest asks for a snapshot.
+type SnapshotRequest struct {
+	Name string `json:"name,omitempty"`
+}
+
+// Timeline is the tree of a sandbox's snapshots.
+type Timeline struct {
+	SandboxID string `json:"sandboxID"`
+	// Head is the snapshot from which the machine goes on now.
+	Head string `json:"head,omitempty"`
+	// Snapshots is ordered by time, oldest first.
+	Snapshots []Snapshot `json:"snapshots"`
+}
+
+// RollbackRequest asks for a rollback.
+type RollbackRequest struct {
+	// Snapshot is an id, a unique prefix of one, or a name.
+	Snapshot string `json:"snapshot"`
+}
+
+// RollbackResult says what a rollback did.
+type RollbackResult struct {
+	Sandbox Sandbox `json:"sandbox"`
+	// Snapshot is where the machine is now.
+	Snapshot Snapshot `json:"snapshot"`
+	// DurationMS is the time from the end of the old VMM to the restored
+	// guest confirming that it is right and running.
+	DurationMS float64 `json:"durationMS"`
+}
+
+// Template is a prepared machine that sandboxes start from.
+type Template struct {
+	ID        string    `json:"templateID"`
+	Name      string    `json:"name"`
+	CreatedAt time.Time `json:"createdAt"`
+	CPUs      int       `json:"cpuCount"`
+	MemoryMB  int       `json:"memoryMB"`
+	DiskMB    int       `json:"diskSizeMB"`
+	Kernel    string    `json:"kernel"`
+	Accel     string    `json:"accel"`
+	OwnBytes  int64     `json:"ownBytes"`
+	// Sandboxes is how many sandboxes came from it and still exist.
+	Sandboxes int `json:"sandboxes"`
+}
+
+// BuildRequest asks for a template. Nil numbers take the host's defaults.
+type BuildRequest struct {
+	Name     string `json:"name"`
+	CPUs     *int   `json:"cpuCount,omitempty"`
+	MemoryMB *int   `json:"memoryMB,omitempty"`
+	DiskMB   *int   `json:"diskSizeMB,omitempty"`
+	// Packages are Debian packages on top of those of base.
+	Packages []string `json:"packages,omitempty"`
+	// BuildTools adds compilers and headers.
+	BuildTools bool `json:"buildTools,omitempty"`
+}
+
+// BuildEvent is one line of the progress of a build. The last one has either
+// Template or Error set.
+type BuildEvent struct {
+	// Step names what has begun: "install Debian packages".
+	Step string `json:"step,omitempty"`
+	// Number and Of count steps, from 1.
+	Number int `json:"number,omitempty"`
+	Of     int `json:"of,omitempty"`
+	// Done marks the end of the step; Elapsed is how long it took.
+	Done      bool    `json:"done,omitempty"`
+	ElapsedMS float64 `json:"elapsedMS,omitempty"`
+	// Log is one line of output of the running step.
+	Log      string    `json:"log,omitempty"`
+	Template *Template `json:"template,omitempty"`
+	Error    *Error    `json:"error,omitempty"`
+}
+
+// Event is one line of the audit log.
+type Event struct {
+	Seq       uint64            `json:"seq"`
+	Time      time.Time         `json:"time"`
+	Type      string            `json:"type"`
+	SandboxID string            `json:"sandboxID,omitempty"`
+	Fields    map[string]string `json:"fields,omitempty"`
+}
+
+// Info describes the daemon.
+type Info struct {
+	Version string `json:"version"`
+	Accel   string `json:"accel"`
+	// Boundary is true if guests are behind a hardware boundary.
+	Boundary bool   `json:"hardwareBoundary"`
+	StateDir string `json:"stateDir"`
+	PID      int    `json:"pid"`
+	// PoolTotal and PoolFree are bytes.
+	PoolTotal int64 `json:"poolTotal"`
+	PoolFree  int64 `json:"poolFree"`
+}
+
+// Error is the body of every error answer, and a Go error.
+type Error struct {
+	// Code is the HTTP status.
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	// Kind is one of the kinds of package fault.
+	Kind string `json:"error_code,omitempty"`
+	// Hint is the way out.
+	Hint string `json:"hint,omitempty"`
+	// RequestID finds the whole story in the daemon's log.
+	RequestID string `json:"requestID,omitempty"`
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }

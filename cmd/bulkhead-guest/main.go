@@ -1,0 +1,84 @@
+// Command bulkhead-guest is everything of ours inside a guest: /init of the
+// initramfs, and the agent that the host speaks to.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"bulkhead/internal/guestd/boot"
+	"bulkhead/internal/guestd/files"
+	"bulkhead/internal/guestd/machine"
+	"bulkhead/internal/guestd/process"
+	"bulkhead/internal/guestd/vitals"
+	"bulkhead/internal/link"
+	"bulkhead/proto/machine/machineconnect"
+)
+
+// version is set by the linker.
+var version = "0.0.0-dev"
+
+func main() {
+	process.StandIn()
+	if _, err := os.Stat("/modules"); err == nil && os.Getpid() == 1 {
+		boot.Fail(boot.Run())
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := serve(context.Background()); err != nil {
+		log.Error("agent ends", "err", err)
+		os.Exit(1)
+	}
+}
+
+func serve(ctx context.Context) error {
+	port, err := openPort("bulkhead")
+	if err != nil {
+		return err
+	}
+	freezer, err := machine.NewFreezer("/sys/fs/cgroup")
+	if err != nil {
+		return fmt.Errorf("set up freezer: %w", err)
+	}
+	m, err := machine.New(freezer, version)
+	if err != nil {
+		return err
+	}
+	programs := process.New(process.Options{Env: m.Env, Cgroup: freezer.Work})
+	contents := files.New(files.Options{})
+	mux := http.NewServeMux()
+	mux.Handle(machineconnect.NewMachineHandler(m))
+	mux.Handle(programs.Handler())
+	mux.Handle(contents.Handler())
+	mux.Handle("/files", contents.Contents())
+	mux.Handle("/files/", contents.Contents())
+	mux.Handle("/", vitals.Handler(m.Env))
+	return link.Serve(ctx, port, func(l net.Listener) {
+		s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+		s.Serve(l) // ends with the listener
+		s.Close()
+	})
+}
+
+// openPort opens the virtio-serial port of a name.
+func openPort(name string) (*os.File, error) {
+	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range names {
+		b, err := os.ReadFile(f)
+		if err == nil && strings.TrimSpace(string(b)) == name {
+			return os.OpenFile("/dev/"+filepath.Base(filepath.Dir(f)), os.O_RDWR, 0)
+		}
+	}
+	return nil, errors.Join(fs.ErrNotExist, fmt.Errorf("no guest channel %q", name))
+}

@@ -1,0 +1,286 @@
+package daemon
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"bulkhead/client"
+	"bulkhead/internal/audit"
+	"bulkhead/internal/image"
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox"
+	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/server"
+	"bulkhead/internal/vmm"
+	"bulkhead/internal/vmm/qemu"
+)
+
+// api shows the heart in the words of the wire.
+type api struct {
+	*sandbox.Manager
+	pool   *pool.Pool
+	daemon *Daemon
+}
+
+func (a *api) info(ctx context.Context) (client.Info, error) {
+	v, err := a.Driver.Version(ctx)
+	if err != nil {
+		return client.Info{}, err
+	}
+	u, err := a.pool.Usage()
+	if err != nil {
+		return client.Info{}, err
+	}
+	return client.Info{
+		Version: a.daemon.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM,
+		StateDir: a.daemon.Config.StateDir, PID: os.Getpid(), PoolTotal: u.Total, PoolFree: u.Free,
+	}, nil
+}
+
+type sandboxes struct{ *api }
+
+func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
+	all := []client.Sandbox{}
+	for _, b := range s.Manager.List() {
+		c, err := s.sandbox(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (s sandboxes) Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error) {
+	rec, err := s.Manager.Create(ctx, sandbox.CreateSpec{
+		Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
+	})
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	return s.Get(ctx, string(rec.ID))
+}
+
+func (s sandboxes) Get(ctx context.Context, ref string) (client.Sandbox, error) {
+	b, err := s.Manager.Get(ref)
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	c, err := s.sandbox(ctx, b)
+	if b.WayBack != "" {
+		c.ConsoleTail = s.consoleTail(ref)
+	}
+	return c, err
+}
+
+func (s sandboxes) Start(ctx context.Context, ref string) (client.Sandbox, error) {
+	b, err := s.Manager.Start(ctx, ref)
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	return s.sandbox(ctx, b)
+}
+
+func (s sandboxes) Remove(ctx context.Context, ref string) error { return s.Manager.Remove(ctx, ref) }
+
+func (s sandboxes) Console(_ context.Context, ref string) (string, error) {
+	return s.Manager.Console(ref)
+}
+
+// consoleTailBytes is how much of the console explains an end: some 25 lines.
+const consoleTailBytes = 2 << 10
+
+// consoleTail is the end of the console as plain text: a guest chose it.
+func (s sandboxes) consoleTail(ref string) string {
+	dir, err := s.Manager.Console(ref)
+	if err != nil {
+		return ""
+	}
+	raw := qemu.Tail(filepath.Join(dir, qemu.ConsoleFile), consoleTailBytes)
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, raw)
+}
+
+func (a *api) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox, error) {
+	v, err := a.Driver.Version(ctx)
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	c := client.Sandbox{
+		ID: string(b.ID), Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
+		Reason: b.Reason, Hint: b.WayBack, CreatedAt: b.Created, StartedAt: b.Started,
+		CPUs: b.CPUs, MemoryMB: b.MemoryMiB, DiskMB: b.DiskMiB,
+		Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
+	}
+	if b.PID != 0 {
+		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
+	}
+	return c, nil
+}
+
+// wireState hides what is over in a moment: a sandbox whose snapshot is being
+// taken runs.
+func wireState(s lifecycle.State) client.State {
+	if s == lifecycle.Snapshotting {
+		return client.StateRunning
+	}
+	return client.State(s)
+}
+
+type snapshots struct{ *api }
+
+func (s snapshots) Take(ctx context.Context, ref string, req client.SnapshotRequest) (client.Snapshot, error) {
+	snap, err := s.Snapshot(ctx, ref, req.Name)
+	if err != nil {
+		return client.Snapshot{}, err
+	}
+	return s.snapshot(ctx, snap)
+}
+
+func (s snapshots) Remove(ctx context.Context, ref, snap string) error {
+	return s.RemoveSnapshot(ctx, ref, snap)
+}
+
+func (s snapshots) Timeline(ctx context.Context, ref string) (client.Timeline, error) {
+	b, snaps, err := s.Manager.Timeline(ref)
+	if err != nil {
+		return client.Timeline{}, err
+	}
+	t := client.Timeline{SandboxID: string(b.ID), Head: string(b.Head), Snapshots: []client.Snapshot{}}
+	for _, snap := range snaps {
+		c, err := s.snapshot(ctx, snap)
+		if err != nil {
+			return t, err
+		}
+		t.Snapshots = append(t.Snapshots, c)
+	}
+	return t, nil
+}
+
+func (s snapshots) Rollback(ctx context.Context, ref string, req client.RollbackRequest) (client.RollbackResult, error) {
+	r, err := s.Manager.Rollback(ctx, ref, req.Snapshot)
+	if err != nil {
+		return client.RollbackResult{}, err
+	}
+	box, err := s.sandbox(ctx, r.Sandbox)
+	if err != nil {
+		return client.RollbackResult{}, err
+	}
+	snap, err := s.snapshot(ctx, r.Snapshot)
+	return client.RollbackResult{Sandbox: box, Snapshot: snap, DurationMS: float64(r.Took.Microseconds()) / 1000}, err
+}
+
+func (a *api) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot, error) {
+	own, err := a.pool.Own(ctx, s.ID)
+	if err != nil {
+		return client.Snapshot{}, err
+	}
+	return client.Snapshot{
+		ID: string(s.ID), Name: s.Name, SandboxID: s.Sandbox, Parent: string(s.Parent),
+		CreatedAt: s.Created, Cause: s.Cause, OwnBytes: own,
+		StoppedMS: float64(s.Stopped.Microseconds()) / 1000,
+	}, nil
+}
+
+type builds struct{ *api }
+
+func (b builds) List(ctx context.Context) ([]client.Template, error) {
+	stored, err := b.Manager.Templates.Templates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	users := map[string]int{}
+	for _, s := range b.Manager.List() {
+		users[s.Template]++
+	}
+	all := []client.Template{}
+	for _, t := range stored {
+		c, err := b.template(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		c.Sandboxes = users[t.Name]
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (b builds) Remove(ctx context.Context, name string) error { return b.RemoveTemplate(ctx, name) }
+
+func (b builds) Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error) {
+	def := b.daemon.Config.Template
+	t, err := b.BuildTemplate(ctx, sandbox.BuildSpec{
+		Name: req.Name, CPUs: or(req.CPUs, def.CPUs), MemoryMiB: or(req.MemoryMB, def.MemoryMiB),
+		DiskMiB: or(req.DiskMB, def.DiskMiB), Packages: req.Packages, BuildTools: req.BuildTools,
+	}, func(s sandbox.Step) {
+		progress(client.BuildEvent{
+			Step: s.Name, Number: s.Number, Of: s.Of, Done: s.Done, Log: s.Log,
+			ElapsedMS: float64(s.Elapsed.Microseconds()) / 1000,
+		})
+	})
+	if err != nil {
+		return client.Template{}, err
+	}
+	return b.template(ctx, t)
+}
+
+func or(v *int, otherwise int) int {
+	if v != nil {
+		return *v
+	}
+	return otherwise
+}
+
+func (a *api) template(ctx context.Context, t sandbox.Template) (client.Template, error) {
+	own, err := a.pool.Own(ctx, t.Snapshot)
+	return client.Template{
+		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.CPUs, MemoryMB: t.MemoryMiB,
+		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own,
+	}, err
+}
+
+// eventLog is the heart's Events on the audit log.
+type eventLog struct {
+	audit *audit.Log
+	log   *slog.Logger
+}
+
+func (e eventLog) Append(ctx context.Context, typ string, id sandbox.ID, fields map[string]string) {
+	if _, err := e.audit.Append(typ, string(id), fields); err != nil {
+		e.log.ErrorContext(ctx, "event not recorded", "op", typ, "sandbox", string(id), "err", err)
+	}
+}
+
+func eventReader(l *audit.Log) server.Events {
+	return func(ctx context.Context, q server.EventQuery) iter.Seq2[client.Event, error] {
+		return func(yield func(client.Event, error) bool) {
+			for e, err := range l.Read(ctx, audit.Query{Since: q.Since, SandboxID: q.SandboxID, Follow: q.Follow}) {
+				if !yield(client.Event(e), err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// images is the heart's Images on the image builder.
+type images struct {
+	builder *image.Builder
+	agent   string
+}
+
+func (i images) Build(ctx context.Context, spec sandbox.BuildSpec, progress sandbox.Progress) (sandbox.Image, error) {
+	img, err := i.builder.Build(ctx, image.Recipe{
+		Packages: spec.Packages, BuildTools: spec.BuildTools, DiskMiB: spec.DiskMiB, Agent: i.agent,
+	}, func(s image.Step) { progress(sandbox.Step(s)) })
+	return sandbox.Image(img), err
+}

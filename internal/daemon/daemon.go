@@ -1,0 +1,204 @@
+// Package daemon puts the parts of the host daemon together: it alone knows
+// all of them, and only cmd knows it.
+//
+// There is no logic here but the order of things. Up: the state directory's
+// lock, the database, the event log, the pool, the driver, the heart with its
+// recovery, the API. Down: the reverse; machines keep running, and the pool
+// stays mounted under those that do.
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bulkhead/internal/audit"
+	"bulkhead/internal/config"
+	"bulkhead/internal/doctor"
+	"bulkhead/internal/durable"
+	"bulkhead/internal/fault"
+	"bulkhead/internal/guest"
+	"bulkhead/internal/image"
+	"bulkhead/internal/journal"
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox"
+	"bulkhead/internal/server"
+	"bulkhead/internal/sqlite"
+	"bulkhead/internal/unwind"
+	"bulkhead/internal/vmm/qemu"
+)
+
+// shutdownLimit is how long requests under way may take to finish when the
+// daemon is told to end.
+const shutdownLimit = time.Minute
+
+// Daemon is what a host daemon is made from.
+type Daemon struct {
+	Config config.Config
+	// Version is the program's.
+	Version string
+	// Clock is the host's time; tests lend theirs.
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Run is the life of the daemon: it returns when ctx ends, or with the error
+// that kept it from starting. Sandboxes outlive it.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	var down unwind.Stack
+	defer func() { err = errors.Join(err, down.Run(ctx)) }()
+
+	lock, err := journal.AcquireLock(d.Config.StateDir)
+	if err != nil {
+		return err
+	}
+	down.Add("release state directory", func(context.Context) error { return lock.Release() })
+
+	db, err := sqlite.Open(ctx, filepath.Join(d.Config.StateDir, "bulkhead.db"))
+	if err != nil {
+		return err
+	}
+	down.Add("close database", func(context.Context) error { return db.Close() })
+
+	events, err := audit.Open(audit.Options{Dir: filepath.Join(d.Config.StateDir, "events"), Clock: d.Clock})
+	if err != nil {
+		return err
+	}
+	down.Add("close event log", func(context.Context) error { return events.Close() })
+
+	files, err := d.openPool(ctx, db)
+	if err != nil {
+		return err
+	}
+	down.Add("close pool", func(ctx context.Context) error { return d.closePool(ctx, files) })
+
+	heart, err := d.heart(db, events, files)
+	if err != nil {
+		return err
+	}
+	down.Add("end requests under way", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, shutdownLimit)
+		defer cancel()
+		return heart.Close(ctx)
+	})
+	if err := heart.Recover(ctx); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	return d.serve(ctx, heart, files, events)
+}
+
+// serve answers requests until ctx ends.
+func (d *Daemon) serve(ctx context.Context, heart *sandbox.Manager, files *pool.Pool, events *audit.Log) error {
+	l, err := server.Listen(d.Config.Socket)
+	if err != nil {
+		return err
+	}
+	api := &api{Manager: heart, pool: files, daemon: d}
+	s := server.New(server.Options{
+		Sandboxes: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api},
+		Events: eventReader(events), Info: api.info, Log: d.Log,
+	})
+	eventLog{events, d.Log}.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
+	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
+	err = s.Serve(ctx, l)
+	eventLog{events, d.Log}.Append(ctx, "daemon.stopped", "", nil)
+	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
+	return err
+}
+
+func (d *Daemon) openPool(ctx context.Context, db *sqlite.DB) (*pool.Pool, error) {
+	cfg, err := d.poolConfig()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Key, err = hostKey(filepath.Join(d.Config.StateDir, "host.key")); err != nil {
+		return nil, err
+	}
+	j := journal.New(db.Journal())
+	if _, err := j.Begin(ctx, journal.Entry{Kind: journal.Mount, Owner: "pool", Ident: cfg.Dir}); err != nil {
+		return nil, err
+	}
+	return pool.Open(ctx, cfg)
+}
+
+func (d *Daemon) poolConfig() (pool.Config, error) {
+	size, err := d.Config.PoolBytes()
+	if err != nil {
+		return pool.Config{}, err
+	}
+	return pool.Config{
+		Dir: filepath.Join(d.Config.StateDir, "pool"), Image: filepath.Join(d.Config.StateDir, "pool.img"),
+		Size: size, Log: d.Log,
+	}, nil
+}
+
+// closePool unmounts the pool unless machines run on it.
+func (d *Daemon) closePool(ctx context.Context, p *pool.Pool) error {
+	err := p.Close(ctx)
+	if fault.Is(err, fault.WrongState) {
+		d.Log.InfoContext(ctx, "pool stays mounted: machines run on it")
+		return nil
+	}
+	return err
+}
+
+// heart makes the Manager from the parts that it knows as contracts.
+func (d *Daemon) heart(db *sqlite.DB, events *audit.Log, files *pool.Pool) (*sandbox.Manager, error) {
+	accel, _, reason := doctor.Accelerator(d.Config.Accel)
+	d.Log.Info("accelerator chosen", "accel", string(accel), "reason", reason)
+	runDir := filepath.Join(d.Config.StateDir, "run")
+	if err := os.MkdirAll(runDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make run directory: %w", err)
+	}
+	return sandbox.New(sandbox.Parts{
+		Driver: qemu.New(qemu.Config{Binary: d.Config.QEMU, Accel: accel, Log: d.Log}),
+		Pool:   files,
+		Connect: func(ctx context.Context, conn net.Conn) (sandbox.Guest, error) {
+			return guest.Connect(ctx, conn, d.Clock)
+		},
+		Store: records{db.Sandboxes()}, Templates: templates{db.Templates()},
+		Journal: machines{journal.New(db.Journal())},
+		Events:  eventLog{events, d.Log},
+		Images:  images{&image.Builder{Cache: d.Config.CacheDir}, d.Config.GuestAgent},
+		RunDir:  runDir, CacheDir: d.Config.CacheDir,
+		Clock: d.Clock, Log: d.Log,
+	}), nil
+}
+
+// hostKey reads the key that signs snapshots, and makes it the first time.
+func hostKey(path string) ([]byte, error) {
+	const size = 32 // of SHA-256, beyond which HMAC gains nothing (RFC 2104)
+	key, err := os.ReadFile(path)
+	if err == nil && len(key) == size {
+		return key, nil
+	}
+	if err == nil {
+		return nil, fault.New(fault.Corrupt, "host key %s has %d bytes, want %d", path, len(key), size).
+			Hint("restore it from a backup; without it no snapshot loads")
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read host key: %w", err)
+	}
+	key = make([]byte, size)
+	rand.Read(key) // never fails: crypto/rand ends the program instead
+	if err := durable.WriteFile(path, key, 0o600); err != nil {
+		return nil, fmt.Errorf("make host key: %w", err)
+	}
+	return key, nil
+}
+
+// Doctor checks this host with the daemon's settings.
+func Doctor(c config.Config) []doctor.Check {
+	o := doctor.Options{StateDir: c.StateDir, CacheDir: c.CacheDir, Accel: c.Accel}
+	for _, t := range image.Tools() {
+		o.Tools = append(o.Tools, doctor.Tool(t))
+	}
+	return doctor.Examine(doctor.Local(), o)
+}

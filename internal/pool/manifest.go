@@ -1,0 +1,126 @@
+package pool
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"bulkhead/internal/fault"
+)
+
+// Meta is what the owner of a snapshot says about it. The pool keeps it and
+// uses none of it.
+type Meta struct {
+	// Sandbox is whose snapshot it is.
+	Sandbox string `json:"sandbox,omitempty"`
+	Name    string `json:"name,omitempty"`
+	// Parent is the snapshot that the machine was last equal to. It need not
+	// exist any more.
+	Parent SnapshotID `json:"parent,omitempty"`
+	// Cause says why it was taken.
+	Cause   string    `json:"cause,omitempty"`
+	Created time.Time `json:"created"`
+	// Stopped is how long the guest stood still.
+	Stopped time.Duration `json:"stopped_ns"`
+	// Version holds facts about the VMM and CPU that can load the state.
+	Version   map[string]string `json:"version,omitempty"`
+	CPUs      int               `json:"cpus"`
+	MemoryMiB int               `json:"memory_mib"`
+	Labels    map[string]string `json:"labels,omitempty"`
+}
+
+// manifest is the truth about a snapshot. Its file is a line with the
+// signature of everything behind that line, and JSON:
+//
+//	hmac-sha256 <64 hexadecimal digits>
+//	{…}
+type manifest struct {
+	Format int             `json:"format"`
+	ID     SnapshotID      `json:"id"`
+	Meta   Meta            `json:"meta"`
+	Parts  map[string]part `json:"parts"`
+}
+
+// part is a file of a snapshot.
+type part struct {
+	Size int64 `json:"size"`
+	// SHA256 is empty for memory and disk.
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+const (
+	manifestFormat = 1
+	// maxManifest bounds the size of a manifest in bytes, far above what one
+	// with a few labels has (1 KiB).
+	maxManifest = 1 << 20
+)
+
+// encode returns the file of m, signed with key.
+func (m manifest) encode(key []byte) ([]byte, error) {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	file := append(signature(key, body), body...)
+	if len(file) > maxManifest {
+		return nil, fault.New(fault.Invalid, "names and labels take more than %d KiB", maxManifest>>10)
+	}
+	return file, nil
+}
+
+func signature(key, body []byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(body)
+	return []byte("hmac-sha256 " + hex.EncodeToString(mac.Sum(nil)) + "\n")
+}
+
+// decode reads a manifest's file. With a nil key the signature may be anyone's.
+func decode(file, key []byte) (m manifest, err error) {
+	head, body, found := bytes.Cut(file, []byte("\n"))
+	if !found {
+		return m, errors.New("not complete")
+	}
+	if key != nil && !hmac.Equal(append(head, '\n'), signature(key, body)) {
+		return m, errors.New("signature differs")
+	}
+	if err := json.Unmarshal(body, &m); err != nil {
+		return m, fmt.Errorf("not readable: %w", err)
+	}
+	if m.Format != manifestFormat {
+		return m, fmt.Errorf("format %d is not known", m.Format)
+	}
+	for _, name := range allParts() {
+		if _, ok := m.Parts[name]; !ok {
+			return m, fmt.Errorf("%s is not listed", partName(name))
+		}
+	}
+	return m, nil
+}
+
+// readManifest reads and decodes the manifest in dir. The error says what is
+// wrong with the manifest, without naming it.
+func readManifest(dir string, key []byte) (manifest, error) {
+	f, err := os.Open(dir + "/" + manifestFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return manifest{}, errors.New("missing")
+	}
+	if err != nil {
+		return manifest{}, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err != nil {
+		return manifest{}, err
+	}
+	if len(data) > maxManifest {
+		return manifest{}, errors.New("too large")
+	}
+	return decode(data, key)
+}

@@ -1,0 +1,304 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"bulkhead/internal/fault"
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/vmm"
+)
+
+// box is one sandbox and the goroutine that owns it. Only that goroutine
+// changes rec and live; mu lets others read them meanwhile.
+type box struct {
+	m   *Manager
+	log *slog.Logger
+
+	queue chan job
+	// gone is closed when nothing is left of the sandbox.
+	gone chan struct{}
+	// connecting holds a token for whoever opens the connection to the guest.
+	connecting chan struct{}
+
+	mu   sync.Mutex
+	rec  Record // guarded by mu
+	live *live  // guarded by mu; nil while no VMM runs
+	// cancel ends the job under way; guarded by mu, nil between jobs.
+	cancel context.CancelFunc
+}
+
+// job is one request to the owner.
+type job struct {
+	event lifecycle.Event
+	run   func(context.Context) error
+	done  chan error // receives exactly one value; buffered
+}
+
+func newBox(m *Manager, rec Record, l *live) *box {
+	b := &box{
+		m: m, log: m.Log.With("sandbox", string(rec.ID)),
+		queue: make(chan job), gone: make(chan struct{}),
+		connecting: make(chan struct{}, 1), rec: rec, live: l,
+	}
+	b.connecting <- struct{}{}
+	return b
+}
+
+// serve applies requests and the end of the VMM in the order in which they
+// come, until the sandbox is gone or ctx ends. It leaves the VMM running.
+func (b *box) serve(ctx context.Context) {
+	for {
+		select {
+		case j := <-b.queue:
+			j.done <- b.apply(ctx, j)
+		case <-b.vmDone():
+			b.exited(ctx)
+		case <-ctx.Done():
+			b.disconnect()
+			return
+		}
+		if b.record().State == lifecycle.Gone {
+			close(b.gone)
+			return
+		}
+	}
+}
+
+// do hands a request to the owner and waits for its outcome. If ctx ends
+// meanwhile, the request goes on without its caller.
+func (b *box) do(ctx context.Context, event lifecycle.Event, run func(context.Context) error) error {
+	j := job{event: event, run: run, done: make(chan error, 1)}
+	select {
+	case b.queue <- j:
+	case <-b.gone:
+		return b.errGone()
+	case <-b.m.closing:
+		return fault.New(fault.Unavailable, "daemon is shutting down")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *box) apply(ctx context.Context, j job) error {
+	if err := b.transition(ctx, j.event, ""); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	b.mu.Lock()
+	b.cancel = cancel
+	b.mu.Unlock()
+	err := j.run(ctx)
+	b.mu.Lock()
+	b.cancel = nil
+	b.mu.Unlock()
+	return err
+}
+
+// interrupt cancels the request under way, so that a removal need not wait
+// for a boot.
+func (b *box) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cancel != nil {
+		b.cancel()
+	}
+}
+
+// transition applies an event to the state, stores it and records it.
+func (b *box) transition(ctx context.Context, event lifecycle.Event, reason string) error {
+	b.mu.Lock()
+	from := b.rec.State
+	to, err := lifecycle.Next(from, event)
+	if err != nil {
+		b.mu.Unlock()
+		return b.refused(err)
+	}
+	b.rec.State, b.rec.Reason = to, reason
+	if event == lifecycle.Started {
+		b.rec.Started = b.m.Clock()
+	}
+	rec := b.rec
+	b.mu.Unlock()
+
+	b.log.InfoContext(ctx, "state changed", "op", string(event), "from", string(from), "to", string(to), "reason", reason)
+	fields := map[string]string{"from": string(from), "to": string(to), "name": rec.Name}
+	if reason != "" {
+		fields["reason"] = reason
+	}
+	b.m.Events.Append(ctx, "sandbox."+string(event), rec.ID, fields)
+	if to == lifecycle.Gone {
+		return nil
+	}
+	return b.m.Store.Save(context.WithoutCancel(ctx), rec)
+}
+
+// settle applies an event that happened rather than was asked for. What it
+// cannot store is logged: the next daemon will find out for itself.
+func (b *box) settle(ctx context.Context, event lifecycle.Event, reason string) {
+	if err := b.transition(ctx, event, reason); err != nil {
+		b.log.ErrorContext(ctx, "state not recorded", "op", string(event), "err", err)
+	}
+}
+
+func (b *box) refused(err error) error {
+	rec := b.record()
+	var r *lifecycle.RefusedError
+	if !errors.As(err, &r) {
+		return err
+	}
+	f := fault.New(fault.WrongState, "sandbox %s: %w", rec.Name, err)
+	switch {
+	case r.Event == lifecycle.Start:
+		return fault.New(fault.WrongState, "sandbox %s is %s already", rec.Name, r.State)
+	case r.State == lifecycle.Crashed || r.State == lifecycle.Stopped:
+		return f.Hint("%s", wayBack(rec))
+	}
+	return f.Hint("bulkhead inspect %s", rec.Name)
+}
+
+// wayBack is the command that brings a crashed or stopped sandbox back.
+func wayBack(rec Record) string {
+	if rec.Head != "" {
+		return "bulkhead rollback " + rec.Name + " " + string(rec.Head)
+	}
+	return "bulkhead start " + rec.Name
+}
+
+// exited records the end of the VMM, and starts the machine again if it was
+// the guest that asked for a reboot.
+func (b *box) exited(ctx context.Context) {
+	l := b.take()
+	if l == nil {
+		return
+	}
+	exit := l.vm.Exit()
+	if l.guest != nil {
+		l.guest.Close()
+	}
+	switch exit.Cause {
+	case vmm.PoweredOff:
+		b.settle(ctx, lifecycle.PoweredOff, exit.Reason)
+	case vmm.Rebooted:
+		b.settle(ctx, lifecycle.Rebooted, exit.Reason)
+		if err := b.start(ctx); err != nil {
+			b.log.WarnContext(ctx, "guest did not come back from its reboot", "err", err)
+		}
+	default:
+		b.settle(ctx, lifecycle.Died, exit.Reason)
+	}
+}
+
+// take returns the machine and forgets it.
+func (b *box) take() *live {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.live
+	b.live = nil
+	return l
+}
+
+func (b *box) put(l *live) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.live = l
+}
+
+func (b *box) disconnect() {
+	if l := b.machine(); l != nil && l.guest != nil {
+		l.guest.Close()
+	}
+}
+
+func (b *box) record() Record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rec
+}
+
+func (b *box) machine() *live {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.live
+}
+
+func (b *box) vmDone() <-chan struct{} {
+	if l := b.machine(); l != nil {
+		return l.vm.Done()
+	}
+	return nil
+}
+
+func (b *box) errGone() error {
+	return fault.New(fault.NotFound, "sandbox %s has been removed", b.record().Name).Hint("bulkhead ls")
+}
+
+func (b *box) poolID() pool.MachineID { return pool.MachineID(b.record().ID) }
+
+// prepareRun returns the machine's files and what to run on them, with its run
+// directory made.
+func (m *Manager) prepareRun(rec Record) (pool.Files, vmm.Spec, error) {
+	f, err := m.Pool.Machine(pool.MachineID(rec.ID))
+	if err != nil {
+		return f, vmm.Spec{}, err
+	}
+	spec := vmm.Spec{
+		ID: string(rec.ID), CPUs: rec.CPUs, MemoryMiB: rec.MemoryMiB,
+		Memory: f.Memory, Disk: f.Disk, Kernel: f.Kernel, Initrd: f.Initrd,
+		RunDir: m.runDir(string(rec.ID)),
+	}
+	if err := os.MkdirAll(spec.RunDir, 0o700); err != nil {
+		return f, spec, fmt.Errorf("make run directory: %w", err)
+	}
+	return f, spec, nil
+}
+
+func (m *Manager) runDir(id string) string { return filepath.Join(m.RunDir, id) }
+
+// guest returns the connection to the guest, made anew if it was lost.
+func (b *box) guest(ctx context.Context) (Guest, error) {
+	select {
+	case <-b.connecting:
+		defer func() { b.connecting <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	l := b.machine()
+	if l == nil {
+		rec := b.record()
+		return nil, fault.New(fault.WrongState, "sandbox %s is %s", rec.Name, rec.State).Hint("bulkhead inspect %s", rec.Name)
+	}
+	if l.guest != nil {
+		select {
+		case <-l.guest.Done():
+			l.guest.Close()
+		default:
+			return l.guest, nil
+		}
+	}
+	g, err := b.m.greet(ctx, l.vm, nil, restoreTimeout)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox %s: guest: %w", b.record().Name, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.live == nil || b.live.vm != l.vm {
+		g.Close()
+		return nil, fault.New(fault.WrongState, "sandbox %s has stopped", b.rec.Name)
+	}
+	b.live = &live{vm: l.vm, guest: g}
+	return g, nil
+}

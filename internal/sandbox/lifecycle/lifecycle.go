@@ -1,0 +1,157 @@
+// Package lifecycle is the state table of a sandbox: which state follows
+// which, and what may be asked for when.
+//
+//	creating ──started──► running ◄─────────────ended───── snapshotting
+//	    │                 │  │  └───────snapshot──────────────▲
+//	  failed              │  ├──powered off──► stopped ──┐
+//	    ▼                 │  └──────died─────► crashed ──┤
+//	   gone               │                              │ start, rollback
+//	    ▲                 ▼                              ▼
+//	 removed          starting, rolling_back ──started──► running
+//	    │                 └────────failed───────────────► crashed
+//	removing ◄──remove── (every state but creating and gone)
+//
+// A guest that reboots goes from running to starting. The table is pure: no
+// I/O, no locks, no clock. Whoever owns a sandbox applies the events in the
+// order in which they happened.
+package lifecycle
+
+import "fmt"
+
+// State is what a sandbox is doing.
+type State string
+
+// The states. Gone is never stored: nothing is left to store it for.
+const (
+	Creating     State = "creating"
+	Starting     State = "starting"
+	Running      State = "running"
+	Snapshotting State = "snapshotting"
+	RollingBack  State = "rolling_back"
+	Stopped      State = "stopped"
+	Crashed      State = "crashed"
+	Removing     State = "removing"
+	Gone         State = "gone"
+)
+
+// States lists every state.
+func States() []State {
+	return []State{
+		Creating, Starting, Running, Snapshotting, RollingBack, Stopped,
+		Crashed, Removing, Gone,
+	}
+}
+
+// Event is something that was asked for or that happened.
+type Event string
+
+// Events that are asked for.
+const (
+	Start    Event = "start"
+	Snapshot Event = "snapshot"
+	Rollback Event = "rollback"
+	Remove   Event = "remove"
+	// Prune removes snapshots; the machine is not touched.
+	Prune Event = "prune"
+)
+
+// Events that happen.
+const (
+	// Started: the machine runs and its guest confirmed that it is right.
+	Started Event = "started"
+	// Ended: the snapshot was taken, or was given up with the machine intact.
+	Ended Event = "ended"
+	// Failed: what was under way failed and its machine does not run.
+	Failed Event = "failed"
+	// PoweredOff, Rebooted and Died say how a VMM ended.
+	PoweredOff Event = "powered_off"
+	Rebooted   Event = "rebooted"
+	Died       Event = "died"
+	// Removed: nothing of the sandbox is left.
+	Removed Event = "removed"
+)
+
+// Events lists every event.
+func Events() []Event {
+	return []Event{
+		Start, Snapshot, Rollback, Remove, Prune,
+		Started, Ended, Failed, PoweredOff, Rebooted, Died, Removed,
+	}
+}
+
+// next is the whole table; a pair that is not in it is refused.
+func next(s State, e Event) (State, bool) {
+	switch s {
+	case Creating:
+		return pick(e, map[Event]State{Started: Running, Failed: Gone})
+	case Running:
+		return pick(e, map[Event]State{
+			Snapshot: Snapshotting, Rollback: RollingBack, Remove: Removing,
+			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed, Prune: Running,
+		})
+	case Snapshotting:
+		return pick(e, map[Event]State{Ended: Running, Failed: Crashed})
+	case Starting, RollingBack:
+		return pick(e, map[Event]State{Started: Running, Failed: Crashed})
+	case Stopped, Crashed:
+		return pick(e, map[Event]State{Start: Starting, Rollback: RollingBack, Remove: Removing, Prune: s})
+	case Removing:
+		// A removal that a crash interrupted is asked for again.
+		return pick(e, map[Event]State{Remove: Removing, Removed: Gone})
+	}
+	return "", false
+}
+
+func pick(e Event, row map[Event]State) (State, bool) {
+	s, ok := row[e]
+	return s, ok
+}
+
+// RefusedError says that an event does not fit a state.
+type RefusedError struct {
+	State State
+	Event Event
+}
+
+// Error says it for the user: "cannot snapshot while crashed".
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("cannot %s while %s", e.Event, e.State)
+}
+
+// Next returns the state that follows s after e, or a *RefusedError.
+func Next(s State, e Event) (State, error) {
+	n, ok := next(s, e)
+	if !ok {
+		return s, &RefusedError{State: s, Event: e}
+	}
+	return n, nil
+}
+
+// Live reports whether a VMM exists in state s as a rule: these are the
+// states in which a daemon that starts looks for one.
+func (s State) Live() bool {
+	switch s {
+	case Running, Snapshotting, Starting, RollingBack:
+		return true
+	}
+	return false
+}
+
+// Interrupted returns the state in which a daemon that starts has to consider
+// a sandbox that was in s when the last daemon died. vmm says whether its VMM
+// still runs. Gone means that what exists of it is to be removed.
+func (s State) Interrupted(vmm bool) State {
+	switch s {
+	case Creating, Removing, Gone:
+		return Gone
+	case Running, Snapshotting:
+		if vmm {
+			return Running
+		}
+		return Crashed
+	case Starting, RollingBack:
+		// The new machine was never confirmed to be right.
+		return Crashed
+	}
+	return s
+}

@@ -1,0 +1,114 @@
+package lifecycle_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"bulkhead/internal/sandbox/lifecycle"
+)
+
+func TestNext(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		from lifecycle.State
+		evs  []lifecycle.Event
+		want lifecycle.State
+	}{
+		{"created", lifecycle.Creating, evs(lifecycle.Started), lifecycle.Running},
+		{"creation fails and leaves nothing", lifecycle.Creating, evs(lifecycle.Failed), lifecycle.Gone},
+		{"snapshot ends", lifecycle.Running, evs(lifecycle.Snapshot, lifecycle.Ended), lifecycle.Running},
+		{"dies in a snapshot", lifecycle.Running, evs(lifecycle.Snapshot, lifecycle.Failed), lifecycle.Crashed},
+		{"rolled back from a crash", lifecycle.Running, evs(lifecycle.Died, lifecycle.Rollback, lifecycle.Started), lifecycle.Running},
+		{"rollback fails, second try works", lifecycle.Running, evs(lifecycle.Rollback, lifecycle.Failed, lifecycle.Rollback, lifecycle.Started), lifecycle.Running},
+		{"reboots", lifecycle.Running, evs(lifecycle.Rebooted, lifecycle.Started), lifecycle.Running},
+		{"powers off and is started", lifecycle.Running, evs(lifecycle.PoweredOff, lifecycle.Start, lifecycle.Started), lifecycle.Running},
+		{"removal is repeated", lifecycle.Crashed, evs(lifecycle.Remove, lifecycle.Remove, lifecycle.Removed), lifecycle.Gone},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := tt.from
+			for _, e := range tt.evs {
+				var err error
+				if s, err = lifecycle.Next(s, e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s != tt.want {
+				t.Errorf("ends in %s, want %s", s, tt.want)
+			}
+		})
+	}
+}
+
+func TestNextRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		s lifecycle.State
+		e lifecycle.Event
+	}{
+		{lifecycle.Running, lifecycle.Start},
+		{lifecycle.Snapshotting, lifecycle.Rollback},
+		{lifecycle.Creating, lifecycle.Snapshot},
+		{lifecycle.Removing, lifecycle.Rollback},
+		{lifecycle.Crashed, lifecycle.Snapshot},
+	} {
+		got, err := lifecycle.Next(tt.s, tt.e)
+		var refused *lifecycle.RefusedError
+		if !errors.As(err, &refused) {
+			t.Errorf("%s in %s: got %s, %v; want a refusal", tt.e, tt.s, got, err)
+		}
+		if got != tt.s {
+			t.Errorf("%s in %s: a refusal changed the state to %s", tt.e, tt.s, got)
+		}
+	}
+}
+
+// Whatever happens in whatever order: the state is a known one, nothing
+// follows gone, and a settled sandbox can always be removed.
+func TestRandomEvents(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	states := map[lifecycle.State]bool{}
+	for _, s := range lifecycle.States() {
+		states[s] = false
+	}
+	events := lifecycle.Events()
+	for range 2000 {
+		s := lifecycle.Creating
+		for range 40 {
+			n, err := lifecycle.Next(s, events[rng.IntN(len(events))])
+			if err == nil && s == lifecycle.Gone {
+				t.Fatalf("gone became %s", n)
+			}
+			if _, known := states[n]; !known {
+				t.Fatalf("%s led to unknown state %q", s, n)
+			}
+			states[n] = true
+			s = n
+		}
+		for _, settled := range []lifecycle.State{lifecycle.Running, lifecycle.Stopped, lifecycle.Crashed} {
+			if n, err := lifecycle.Next(settled, lifecycle.Remove); err != nil || n != lifecycle.Removing {
+				t.Fatalf("remove in %s: %s, %v", settled, n, err)
+			}
+		}
+	}
+	for s, reached := range states {
+		if !reached {
+			t.Errorf("state %s was never reached", s)
+		}
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	for _, s := range lifecycle.States() {
+		for _, vmm := range []bool{false, true} {
+			got := s.Interrupted(vmm)
+			if got == lifecycle.Running && !vmm {
+				t.Errorf("%s without a VMM counts as running", s)
+			}
+			if again := got.Interrupted(vmm); got != lifecycle.Gone && again != got {
+				t.Errorf("%s: interrupted twice gives %s, then %s", s, got, again)
+			}
+		}
+	}
+}
+
+func evs(e ...lifecycle.Event) []lifecycle.Event { return e }

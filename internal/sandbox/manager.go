@@ -1,0 +1,369 @@
+package sandbox
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"bulkhead/internal/fault"
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/vmm"
+)
+
+// Parts are what a Manager is made of. Every field is needed.
+type Parts struct {
+	Driver    vmm.Driver
+	Pool      *pool.Pool
+	Connect   func(context.Context, net.Conn) (Guest, error)
+	Store     Store
+	Templates TemplateStore
+	Journal   Journal
+	Events    Events
+	Images    Images
+	// RunDir holds one folder per running machine; CacheDir keeps built
+	// templates across state directories.
+	RunDir, CacheDir string
+	// Clock is the host's time.
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Manager holds every sandbox of the host. It is safe for concurrent use.
+type Manager struct {
+	Parts
+
+	// closing is closed when no further request is taken.
+	closing chan struct{}
+	stop    context.CancelFunc
+	// life is the context that the owners run under.
+	life    context.Context
+	owners  sync.WaitGroup
+	closeup sync.Once
+	// building holds a token for whoever builds a template.
+	building chan struct{}
+
+	mu    sync.Mutex
+	boxes map[ID]*box // guarded by mu
+}
+
+// New returns a Manager without sandboxes; Recover fills it with those that
+// are recorded.
+func New(p Parts) *Manager {
+	life, stop := context.WithCancel(context.Background())
+	m := &Manager{
+		Parts: p, closing: make(chan struct{}), life: life, stop: stop,
+		building: make(chan struct{}, 1), boxes: map[ID]*box{},
+	}
+	m.building <- struct{}{}
+	return m
+}
+
+// Close takes no further requests, waits for those under way until ctx ends,
+// then cancels them. Machines keep running.
+func (m *Manager) Close(ctx context.Context) error {
+	m.closeup.Do(func() { close(m.closing) })
+	idle := make(chan struct{})
+	go func() {
+		m.quiesce()
+		m.stop()
+		m.owners.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		m.stop()
+		<-idle
+		return fmt.Errorf("requests under way were cancelled: %w", ctx.Err())
+	}
+}
+
+// quiesce waits until no owner has a request under way.
+func (m *Manager) quiesce() {
+	for _, b := range m.list() {
+		// An owner that takes this has nothing else to do; the event fits no
+		// state, so it changes nothing.
+		j := job{event: "", done: make(chan error, 1)}
+		select {
+		case b.queue <- j:
+			<-j.done
+		case <-b.gone:
+		case <-m.life.Done():
+		}
+	}
+}
+
+// CreateSpec says what sandbox to make.
+type CreateSpec struct {
+	// Template is a template's name.
+	Template string
+	// Name is a DNS label that no other sandbox has; "" makes one up.
+	Name     string
+	Env      map[string]string
+	Metadata map[string]string
+}
+
+// Create makes a sandbox from a template and returns when its guest runs and
+// is right. On error nothing of it is left.
+func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
+	if err := checkCreate(spec); err != nil {
+		return Record{}, err
+	}
+	t, err := m.Template(ctx, spec.Template)
+	if err != nil {
+		return Record{}, err
+	}
+	b, err := m.reserve(spec, t)
+	if err != nil {
+		return Record{}, err
+	}
+	ctx, cancel := m.underLife(ctx)
+	defer cancel()
+	if err := b.create(ctx, t.Snapshot); err != nil {
+		m.forget(b)
+		close(b.gone)
+		return Record{}, fmt.Errorf("create sandbox %s: %w", b.record().Name, err)
+	}
+	m.own(b)
+	return b.record(), nil
+}
+
+// underLife returns a context that ends with ctx or with the manager.
+func (m *Manager) underLife(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(m.life, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// reserve enters a new sandbox, so that its id and name are taken.
+func (m *Manager) reserve(spec CreateSpec, t Template) (*box, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-m.closing:
+		return nil, fault.New(fault.Unavailable, "daemon is shutting down")
+	default:
+	}
+	name := cmp.Or(spec.Name, t.Name+"-"+randomString(4))
+	for _, b := range m.boxes {
+		if b.record().Name == name {
+			return nil, fault.New(fault.Exists, "sandbox %s exists already", name).Hint("choose another --name, or: bulkhead rm %s", name)
+		}
+	}
+	rec := Record{
+		ID: newID(), Name: name, Template: t.Name, State: lifecycle.Creating,
+		Created: m.Clock(), CPUs: t.CPUs, MemoryMiB: t.MemoryMiB, DiskMiB: t.DiskMiB,
+		Identity: Identity{Hostname: name, MachineID: newMachineID(), Env: spec.Env},
+		Metadata: spec.Metadata,
+	}
+	b := newBox(m, rec, nil)
+	m.boxes[rec.ID] = b
+	return b, nil
+}
+
+// own starts the goroutine that owns b.
+func (m *Manager) own(b *box) {
+	m.owners.Go(func() {
+		b.serve(m.life)
+		select {
+		case <-b.gone:
+			m.forget(b)
+		default:
+		}
+	})
+}
+
+func (m *Manager) forget(b *box) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.boxes, b.record().ID)
+}
+
+func (m *Manager) list() []*box {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	boxes := make([]*box, 0, len(m.boxes))
+	for _, b := range m.boxes {
+		boxes = append(boxes, b)
+	}
+	return boxes
+}
+
+// Sandbox is a record with what its VMM is now.
+type Sandbox struct {
+	Record
+	// PID is the VMM's process number, 0 while there is none.
+	PID int
+	// WayBack is the command that brings a stopped or crashed sandbox back.
+	WayBack string
+}
+
+func (b *box) view() Sandbox {
+	s := Sandbox{Record: b.record()}
+	if l := b.machine(); l != nil {
+		s.PID = l.vm.PID()
+	}
+	if s.State == lifecycle.Crashed || s.State == lifecycle.Stopped {
+		s.WayBack = wayBack(s.Record)
+	}
+	return s
+}
+
+// List returns every sandbox, oldest first.
+func (m *Manager) List() []Sandbox {
+	var all []Sandbox
+	for _, b := range m.list() {
+		all = append(all, b.view())
+	}
+	slices.SortFunc(all, func(a, b Sandbox) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+// Get returns the sandbox that ref names: an id, a name, or a prefix of an id
+// that fits no other.
+func (m *Manager) Get(ref string) (Sandbox, error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	return b.view(), nil
+}
+
+func (m *Manager) find(ref string) (*box, error) {
+	var fits []*box
+	for _, b := range m.list() {
+		rec := b.record()
+		if ref == string(rec.ID) || ref == rec.Name {
+			return b, nil
+		}
+		if ref != "" && strings.HasPrefix(string(rec.ID), ref) {
+			fits = append(fits, b)
+		}
+	}
+	switch len(fits) {
+	case 1:
+		return fits[0], nil
+	case 0:
+		return nil, fault.New(fault.NotFound, "sandbox %q not found", clip(ref)).Hint("bulkhead ls")
+	}
+	return nil, fault.New(fault.Invalid, "id prefix %q fits %d sandboxes", ref, len(fits)).Hint("give more of the id: bulkhead ls")
+}
+
+// Snapshot takes a snapshot of a running sandbox, named unless name is "".
+func (m *Manager) Snapshot(ctx context.Context, ref, name string) (snap pool.Snapshot, err error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return snap, err
+	}
+	if err := m.checkSnapshotName(b, name); err != nil {
+		return snap, err
+	}
+	err = b.do(ctx, lifecycle.Snapshot, func(ctx context.Context) (err error) {
+		snap, err = b.snapshot(ctx, name, CauseManual)
+		return err
+	})
+	return snap, err
+}
+
+// RolledBack says what a rollback did.
+type RolledBack struct {
+	Sandbox  Sandbox
+	Snapshot pool.Snapshot
+	// Took is from the end of the old VMM to the restored guest's word that
+	// it is right and runs.
+	Took time.Duration
+}
+
+// Rollback puts a sandbox back to one of its snapshots, in place. The
+// snapshot is checked before anything is touched.
+func (m *Manager) Rollback(ctx context.Context, ref, snapRef string) (r RolledBack, err error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return r, err
+	}
+	if r.Snapshot, err = m.findSnapshot(b, snapRef); err != nil {
+		return r, err
+	}
+	if err := m.loadable(ctx, r.Snapshot); err != nil {
+		return r, err
+	}
+	err = b.do(ctx, lifecycle.Rollback, func(ctx context.Context) (err error) {
+		r.Took, err = b.rollback(ctx, r.Snapshot)
+		return err
+	})
+	r.Sandbox = b.view()
+	return r, err
+}
+
+// loadable checks that a snapshot is whole and fits this host's VMM.
+func (m *Manager) loadable(ctx context.Context, s pool.Snapshot) error {
+	if err := m.Pool.Verify(ctx, s.ID); err != nil {
+		return err
+	}
+	v, err := m.Driver.Version(ctx)
+	if err != nil {
+		return err
+	}
+	for key, want := range versionMap(v) {
+		if got := s.Version[key]; got != want {
+			return fault.New(fault.Unsupported, "snapshot %s was made with %s %q, this host has %q", s.ID, key, got, want).
+				Hint("run the daemon with what the snapshot was made with")
+		}
+	}
+	return nil
+}
+
+// Start boots a stopped or crashed sandbox from its disk.
+func (m *Manager) Start(ctx context.Context, ref string) (Sandbox, error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	err = b.do(ctx, lifecycle.Start, b.start)
+	return b.view(), err
+}
+
+// Remove ends a sandbox and removes all that it has, snapshots included. It
+// interrupts what is under way.
+func (m *Manager) Remove(ctx context.Context, ref string) error {
+	b, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	b.interrupt()
+	return b.do(ctx, lifecycle.Remove, b.remove)
+}
+
+// Transport carries HTTP to the services inside a sandbox.
+func (m *Manager) Transport(ctx context.Context, ref string) (http.RoundTripper, error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	g, err := b.guest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return g.Transport(), nil
+}
+
+// Console returns the folder in which the sandbox's console is kept.
+func (m *Manager) Console(ref string) (string, error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Clean(m.runDir(string(b.record().ID))), nil
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"context"
+	"iter"
+	"net/http"
+
+	"bulkhead/client"
+)
+
+// A ref names a sandbox: its id, its name, or a prefix of its id that fits no
+// other. The server passes on only what looks like one (parseRef).
+//
+// Errors of all interfaces carry a fault.Kind; it decides the HTTP status.
+
+// Sandboxes is what can be done with sandboxes as such.
+type Sandboxes interface {
+	// List returns every sandbox, oldest first.
+	List(ctx context.Context) ([]client.Sandbox, error)
+	Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error)
+	Get(ctx context.Context, ref string) (client.Sandbox, error)
+	// Start starts a stopped or crashed sandbox from power-on.
+	Start(ctx context.Context, ref string) (client.Sandbox, error)
+	Remove(ctx context.Context, ref string) error
+	// Console returns the folder that holds the sandbox's console: console.log
+	// and, once that grew too large and was renamed, console.log.1. Neither
+	// need exist. What is in the files is the guest's.
+	Console(ctx context.Context, ref string) (folder string, err error)
+	// Transport carries HTTP to the agent in a running sandbox; the host of a
+	// request's URL means nothing to it. It bounds the size of response
+	// headers and honours a request's context. fault.NotFound,
+	// fault.WrongState or fault.Unavailable say that nobody is there.
+	Transport(ctx context.Context, ref string) (http.RoundTripper, error)
+}
+
+// Snapshots is what can be done with the timeline of a sandbox. A snapshot is
+// named by its id, a unique prefix of one, or its name.
+type Snapshots interface {
+	Take(ctx context.Context, ref string, req client.SnapshotRequest) (client.Snapshot, error)
+	Remove(ctx context.Context, ref, snapshot string) error
+	Timeline(ctx context.Context, ref string) (client.Timeline, error)
+	Rollback(ctx context.Context, ref string, req client.RollbackRequest) (client.RollbackResult, error)
+}
+
+// Templates is what can be done with templates.
+type Templates interface {
+	List(ctx context.Context) ([]client.Template, error)
+	// Build tells progress of each step and each line of output, one call at
+	// a time, and returns the template. progress may be slow. A cancelled
+	// build leaves nothing.
+	Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error)
+	Remove(ctx context.Context, name string) error
+}
+
+// Events returns recorded events in order. It ends after the last one or, if
+// the query follows, with ctx. A slow reader holds nobody up.
+type Events func(ctx context.Context, q EventQuery) iter.Seq2[client.Event, error]
+
+// EventQuery says which events to read.
+type EventQuery struct {
+	// Since leaves out events up to this number.
+	Since uint64
+	// SandboxID leaves out events of others, unless it is empty.
+	SandboxID string
+	// Follow waits for further events after the last one.
+	Follow bool
+}
+
+// Info describes the daemon.
+type Info func(ctx context.Context) (client.Info, error)

@@ -1,0 +1,7 @@
+package server
+
+// ParseRef and IsHostOnly are for the fuzz tests.
+var (
+	ParseRef   = parseRef
+	IsHostOnly = isHostOnly
+)

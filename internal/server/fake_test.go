@@ -1,0 +1,165 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"bulkhead/client"
+	"bulkhead/internal/server"
+)
+
+// fakeSandboxes answers with what a test puts into its fields.
+type fakeSandboxes struct {
+	list      func(context.Context) ([]client.Sandbox, error)
+	create    func(context.Context, client.CreateRequest) (client.Sandbox, error)
+	get       func(context.Context, string) (client.Sandbox, error)
+	start     func(context.Context, string) (client.Sandbox, error)
+	remove    func(context.Context, string) error
+	console   func(context.Context, string) (string, error)
+	transport func(context.Context, string) (http.RoundTripper, error)
+}
+
+func (f fakeSandboxes) List(ctx context.Context) ([]client.Sandbox, error) { return f.list(ctx) }
+func (f fakeSandboxes) Create(ctx context.Context, r client.CreateRequest) (client.Sandbox, error) {
+	return f.create(ctx, r)
+}
+func (f fakeSandboxes) Get(ctx context.Context, ref string) (client.Sandbox, error) {
+	return f.get(ctx, ref)
+}
+func (f fakeSandboxes) Start(ctx context.Context, ref string) (client.Sandbox, error) {
+	return f.start(ctx, ref)
+}
+func (f fakeSandboxes) Remove(ctx context.Context, ref string) error { return f.remove(ctx, ref) }
+func (f fakeSandboxes) Console(ctx context.Context, ref string) (string, error) {
+	return f.console(ctx, ref)
+}
+func (f fakeSandboxes) Transport(ctx context.Context, ref string) (http.RoundTripper, error) {
+	return f.transport(ctx, ref)
+}
+
+type fakeSnapshots struct {
+	take     func(context.Context, string, client.SnapshotRequest) (client.Snapshot, error)
+	remove   func(context.Context, string, string) error
+	timeline func(context.Context, string) (client.Timeline, error)
+	rollback func(context.Context, string, client.RollbackRequest) (client.RollbackResult, error)
+}
+
+func (f fakeSnapshots) Take(ctx context.Context, ref string, r client.SnapshotRequest) (client.Snapshot, error) {
+	return f.take(ctx, ref, r)
+}
+func (f fakeSnapshots) Remove(ctx context.Context, ref, snap string) error {
+	return f.remove(ctx, ref, snap)
+}
+func (f fakeSnapshots) Timeline(ctx context.Context, ref string) (client.Timeline, error) {
+	return f.timeline(ctx, ref)
+}
+func (f fakeSnapshots) Rollback(ctx context.Context, ref string, r client.RollbackRequest) (client.RollbackResult, error) {
+	return f.rollback(ctx, ref, r)
+}
+
+type fakeTemplates struct {
+	list   func(context.Context) ([]client.Template, error)
+	build  func(context.Context, client.BuildRequest, func(client.BuildEvent)) (client.Template, error)
+	remove func(context.Context, string) error
+}
+
+func (f fakeTemplates) List(ctx context.Context) ([]client.Template, error) { return f.list(ctx) }
+func (f fakeTemplates) Build(ctx context.Context, r client.BuildRequest, p func(client.BuildEvent)) (client.Template, error) {
+	return f.build(ctx, r, p)
+}
+func (f fakeTemplates) Remove(ctx context.Context, name string) error { return f.remove(ctx, name) }
+
+// fake is a daemon whose parts are a test's.
+type fake struct {
+	fakeSandboxes
+	fakeSnapshots
+	fakeTemplates
+	events func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
+	info   func(context.Context) (client.Info, error)
+}
+
+// api is a running server and a client of its socket.
+type api struct {
+	*http.Client
+	socket string
+	log    *syncBuffer
+	// stop asks the server to end; done gives what Serve returned.
+	stop context.CancelFunc
+	done <-chan error
+}
+
+// syncBuffer collects a log from several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// socketPath returns a path short enough for a socket.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "s")
+}
+
+// start serves f on a real socket until the test ends.
+func start(t *testing.T, f fake) *api {
+	t.Helper()
+	a := &api{socket: socketPath(t), log: &syncBuffer{}}
+	s := server.New(server.Options{
+		Sandboxes: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
+		Events: f.events, Info: f.info,
+		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	l, err := server.Listen(a.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", a.socket)
+	}}
+	a.Client = &http.Client{Transport: transport}
+	ctx, stop := context.WithCancel(context.Background())
+	done, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		done <- s.Serve(ctx, l)
+		close(ended)
+	}()
+	a.stop, a.done = stop, done
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		stop()
+		<-ended
+	})
+	return a
+}
+
+var errBoom = errors.New("boom")

@@ -1,0 +1,254 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+
+	"bulkhead/client"
+	"bulkhead/internal/fault"
+)
+
+// maxBody bounds a JSON body. The largest real one carries 256 variables.
+const maxBody = 1 << 20
+
+// routes is the whole API of the host.
+func (s *Server) routes() {
+	s.call("GET /health", 204, func(*http.Request) (any, error) { return nil, nil })
+	s.call("GET /version", 200, func(r *http.Request) (any, error) { return s.Info(r.Context()) })
+
+	s.call("GET /v2/sandboxes", 200, s.listSandboxes)
+	s.call("POST /v2/sandboxes", 201, s.createSandbox)
+	s.call("GET /sandboxes/{ref}", 200, s.getSandbox)
+	s.call("DELETE /sandboxes/{ref}", 204, s.removeSandbox)
+	s.call("POST /sandboxes/{ref}/start", 200, s.startSandbox)
+	s.stream("GET /sandboxes/{ref}/console", s.console)
+
+	s.call("GET /sandboxes/{ref}/timeline", 200, s.timeline)
+	s.call("POST /sandboxes/{ref}/snapshots", 201, s.takeSnapshot)
+	s.call("DELETE /sandboxes/{ref}/snapshots/{snapshot}", 204, s.removeSnapshot)
+	s.call("POST /sandboxes/{ref}/rollback", 200, s.rollback)
+
+	s.call("GET /templates", 200, s.listTemplates)
+	s.stream("POST /templates", s.buildTemplate)
+	s.call("DELETE /templates/{name}", 204, s.removeTemplate)
+
+	s.stream("GET /events", s.events)
+}
+
+// call adds a route that answers once, with JSON or, for a nil value, nothing.
+func (s *Server) call(pattern string, status int, do func(*http.Request) (any, error)) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		v, err := do(r)
+		switch {
+		case err != nil:
+			s.fail(w, r, err)
+		case v == nil:
+			w.WriteHeader(status)
+		default:
+			writeJSON(w, status, v)
+		}
+	})
+}
+
+// stream adds a route that answers bit by bit. Its context ends when the
+// daemon does. An error after the first bit cuts the connection, so that the
+// client cannot take the answer for whole.
+func (s *Server) stream(pattern string, do func(http.ResponseWriter, *http.Request) error) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := s.streamContext(r.Context())
+		defer cancel()
+		if err := do(w, r.WithContext(ctx)); err != nil {
+			s.fail(w, r, err)
+		}
+	})
+}
+
+// streamContext returns a context that also ends when no stream may go on.
+func (s *Server) streamContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.streams, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only types of package client come here
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// The client may be gone; then nobody is interested.
+	_, _ = w.Write(append(body, '\n'))
+}
+
+// readJSON reads a request's body into v. An empty body leaves v as it is.
+func readJSON(r *http.Request, v any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return fault.New(fault.Invalid, "request body is larger than %d bytes", maxBody)
+	case err != nil:
+		return fault.New(fault.Invalid, "read request body: %w", err)
+	case len(body) == 0:
+		return nil
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fault.New(fault.Invalid, "read request body: %w", err)
+	}
+	return nil
+}
+
+// refForm is what ids, id prefixes and names have in common: a DNS label
+// (RFC 1123), or the beginning of one.
+var refForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// parseRef returns s if it can name a thing; what says which thing.
+func parseRef(what, s string) (string, error) {
+	if refForm.MatchString(s) {
+		return s, nil
+	}
+	const most = 64
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	return "", fault.New(fault.Invalid, "%q is not the id or name of a %s", s, what).
+		Hint("ids and names are 1 to 63 of a-z, 0-9 and -")
+}
+
+// sandboxRef returns the sandbox that a request's path names.
+func sandboxRef(r *http.Request) (string, error) { return parseRef("sandbox", r.PathValue("ref")) }
+
+// boolParam reads a query parameter that is 1 or absent.
+func boolParam(r *http.Request, key string) (bool, error) {
+	switch v := r.URL.Query().Get(key); v {
+	case "", "0", "false":
+		return false, nil
+	case "1", "true":
+		return true, nil
+	default:
+		return false, fault.New(fault.Invalid, "query parameter %s: %q is not 0 or 1", key, oneLine(v))
+	}
+}
+
+// countParam reads a query parameter that is a whole number; absent is -1.
+func countParam(r *http.Request, key string) (int64, error) {
+	v := r.URL.Query().Get(key)
+	if v == "" {
+		return -1, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fault.New(fault.Invalid, "query parameter %s: %q is not a whole number", key, oneLine(v))
+	}
+	return n, nil
+}
+
+// orEmpty makes a nil list an empty one: [] rather than null.
+func orEmpty[T any](list []T, err error) (any, error) {
+	if list == nil {
+		list = []T{}
+	}
+	return list, err
+}
+
+func (s *Server) listSandboxes(r *http.Request) (any, error) {
+	return orEmpty(s.Sandboxes.List(r.Context()))
+}
+
+func (s *Server) createSandbox(r *http.Request) (any, error) {
+	var req client.CreateRequest
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	return s.Sandboxes.Create(r.Context(), req)
+}
+
+func (s *Server) getSandbox(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.Sandboxes.Get(r.Context(), ref)
+}
+
+func (s *Server) removeSandbox(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Sandboxes.Remove(r.Context(), ref)
+}
+
+func (s *Server) startSandbox(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.Sandboxes.Start(r.Context(), ref)
+}
+
+func (s *Server) timeline(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.Snapshots.Timeline(r.Context(), ref)
+	if t.Snapshots == nil {
+		t.Snapshots = []client.Snapshot{}
+	}
+	return t, err
+}
+
+func (s *Server) takeSnapshot(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	var req client.SnapshotRequest
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	return s.Snapshots.Take(r.Context(), ref, req)
+}
+
+func (s *Server) removeSnapshot(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := parseRef("snapshot", r.PathValue("snapshot"))
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Snapshots.Remove(r.Context(), ref, snapshot)
+}
+
+func (s *Server) rollback(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	var req client.RollbackRequest
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	return s.Snapshots.Rollback(r.Context(), ref, req)
+}
+
+func (s *Server) listTemplates(r *http.Request) (any, error) {
+	return orEmpty(s.Templates.List(r.Context()))
+}
+
+func (s *Server) removeTemplate(r *http.Request) (any, error) {
+	name, err := parseRef("template", r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Templates.Remove(r.Context(), name)
+}

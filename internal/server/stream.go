@@ -1,0 +1,118 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"regexp"
+
+	"bulkhead/client"
+	"bulkhead/internal/fault"
+)
+
+// lines writes one JSON value a line, each at once.
+type lines struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+// newLines begins an answer of lines.
+func newLines(w http.ResponseWriter) (lines, error) {
+	l := lines{w: w, control: http.NewResponseController(w)}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	return l, l.control.Flush()
+}
+
+func (l lines) write(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if _, err := l.w.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return l.control.Flush()
+}
+
+// buildTemplate answers with the progress of a build. The client's end, or
+// its going away, is the build's.
+func (s *Server) buildTemplate(w http.ResponseWriter, r *http.Request) error {
+	var req client.BuildRequest
+	if err := readJSON(r, &req); err != nil {
+		return err
+	}
+	out, err := newLines(w)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	t, err := s.Templates.Build(ctx, req, func(e client.BuildEvent) {
+		if err := out.write(e); err != nil {
+			cancel(err)
+		}
+	})
+	if err != nil {
+		e := describe(ctx, err)
+		s.logFailure(ctx, r, e.Code, err)
+		return out.write(client.BuildEvent{Error: e})
+	}
+	return out.write(client.BuildEvent{Template: &t})
+}
+
+// events answers with recorded events.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
+	q, err := s.eventQuery(r)
+	if err != nil {
+		return err
+	}
+	out, err := newLines(w)
+	if err != nil {
+		return err
+	}
+	for e, err := range s.Events(r.Context(), q) {
+		if r.Context().Err() != nil {
+			return nil // the client left, or the daemon ends
+		}
+		if err != nil {
+			return err
+		}
+		if err := out.write(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) eventQuery(r *http.Request) (q EventQuery, err error) {
+	since, err := countParam(r, "since")
+	if err != nil {
+		return q, err
+	}
+	q.Since = uint64(max(0, since))
+	if q.Follow, err = boolParam(r, "follow"); err != nil {
+		return q, err
+	}
+	if r.URL.Query().Has("sandbox") {
+		q.SandboxID, err = s.sandboxID(r.Context(), r.URL.Query().Get("sandbox"))
+	}
+	return q, err
+}
+
+// idForm is a whole id of a sandbox.
+var idForm = regexp.MustCompile(`^i[a-z0-9]{20}$`)
+
+// sandboxID returns the id that a ref names. A whole id need not be that of
+// a sandbox which still exists: its events do.
+func (s *Server) sandboxID(ctx context.Context, ref string) (string, error) {
+	ref, err := parseRef("sandbox", ref)
+	if err != nil {
+		return "", err
+	}
+	box, err := s.Sandboxes.Get(ctx, ref)
+	if fault.Is(err, fault.NotFound) && idForm.MatchString(ref) {
+		return ref, nil
+	}
+	return box.ID, err
+}

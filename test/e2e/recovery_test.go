@@ -1,0 +1,203 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"bulkhead/client"
+	"bulkhead/test/harness"
+)
+
+// A daemon that stops, or is killed, leaves its sandboxes running; the next
+// one takes them over.
+func TestSandboxesOutliveTheDaemon(t *testing.T) {
+	h := harness.New(t).Base()
+	b := h.Create("lives-on")
+	b.Sh(counter)
+	at := number(t, b.Sh("head -1 /run/counter"))
+	pid := b.Inspect().VMM.PID
+	for _, end := range []struct {
+		name string
+		do   func()
+	}{{"stopped", h.Stop}, {"killed", h.Kill}} {
+		end.do()
+		if err := h.Serve(); err != nil {
+			t.Fatalf("after the daemon was %s: %v", end.name, err)
+		}
+		if got := b.Inspect(); got.State != client.StateRunning || got.VMM.PID != pid {
+			t.Fatalf("after the daemon was %s: %+v, want running with pid %d", end.name, got, pid)
+		}
+		n := number(t, b.Sh("head -1 /run/counter"))
+		if n <= at {
+			t.Errorf("after the daemon was %s: counter %d, was %d", end.name, n, at)
+		}
+		at = n
+	}
+	b.Snapshot("after")
+	b.Rollback("after")
+}
+
+// kill -9 of the daemon in the middle of every operation, at many points.
+// Afterwards the sandbox is usable, directly or by a rollback, half-made
+// sandboxes are gone, and snapshots are whole or absent.
+func TestDaemonKilledInTheMiddle(t *testing.T) {
+	h := harness.New(t).Base()
+	b := h.Create("survivor")
+	b.Sh("echo precious > /srv/precious")
+	b.Snapshot("good")
+	// The delays spread over the operations, which take from half a second to
+	// two; where exactly they hit does not matter, every outcome is checked.
+	for i, delay := range []time.Duration{20, 80, 150, 250, 400, 600, 900, 1300} {
+		for _, op := range [][]string{
+			{"create", "base", "--name", fmt.Sprintf("half-%d", i)},
+			{"snapshot", b.Name, "--name", fmt.Sprintf("snap-%d", i)},
+			{"rollback", b.Name, "good"},
+		} {
+			killDuring(t, h, delay*time.Millisecond, op)
+			checkAfterKill(t, h, b, op)
+		}
+	}
+}
+
+func killDuring(t *testing.T, h *harness.Host, delay time.Duration, op []string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	wg.Go(func() { h.CLI(op...) }) // fails or not, depending on the moment
+	<-time.After(delay)
+	h.Kill()
+	wg.Wait()
+	if err := h.Serve(); err != nil {
+		t.Fatalf("daemon after kill during %v: %v", op, err)
+	}
+}
+
+func checkAfterKill(t *testing.T, h *harness.Host, b *harness.Box, op []string) {
+	t.Helper()
+	var all []client.Sandbox
+	h.JSON(&all, "ls")
+	for _, s := range all {
+		switch s.State {
+		case client.StateRunning:
+		case client.StateCrashed:
+			if s.Reason == "" || s.Hint == "" {
+				t.Errorf("after kill during %v: crashed without reason or way back: %+v", op, s)
+			}
+			if s.Name == b.Name {
+				b.Rollback("good")
+			}
+		default:
+			t.Errorf("after kill during %v: %s is %s", op, s.Name, s.State)
+		}
+		if s.Name != b.Name {
+			h.Must("rm", "-f", s.Name)
+		}
+	}
+	if got := b.Sh("cat /srv/precious"); got != "precious" {
+		t.Fatalf("after kill during %v: lost %q", op, got)
+	}
+	var tl client.Timeline
+	h.JSON(&tl, "timeline", b.Name)
+	for _, s := range tl.Snapshots {
+		if s.Name != "good" {
+			b.Rollback(s.Name) // whatever is listed loads
+		}
+	}
+	b.Rollback("good")
+	qemus := vmms(t, h.Dir)
+	if len(qemus) != 1 {
+		t.Errorf("after kill during %v: %d VMMs for one sandbox: %v", op, len(qemus), qemus)
+	}
+}
+
+// vmms lists the processes that run on a state directory.
+func vmms(t *testing.T, dir string) []string {
+	t.Helper()
+	out, err := exec.Command("sh", "-c", `grep -lza "^`+dir+`\|=`+dir+`\|`+dir+`/run" /proc/[0-9]*/cmdline 2>/dev/null | xargs -r -n1 dirname`).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, p := range strings.Fields(string(out)) {
+		if exe, err := os.Readlink(filepath.Join(p, "exe")); err == nil && strings.Contains(exe, "qemu") {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+func TestKilledVMMIsReportedAndRolledBack(t *testing.T) {
+	h := host(t)
+	b := h.Create("crashes")
+	b.Sh("echo the last words > /dev/kmsg; echo kept > /srv/kept")
+	b.Snapshot("before")
+	b.KillVMM()
+	s := await(t, b, client.StateCrashed)
+	if !strings.Contains(s.Reason, "killed") {
+		t.Errorf("reason %q", s.Reason)
+	}
+	if !strings.Contains(s.ConsoleTail, "the last words") {
+		t.Errorf("console tail does not hold the last words: %q", s.ConsoleTail)
+	}
+	if !strings.Contains(s.Hint, "bulkhead rollback crashes") {
+		t.Errorf("hint %q", s.Hint)
+	}
+	b.Rollback("before")
+	if got := b.Sh("cat /srv/kept"); got != "kept" {
+		t.Errorf("after rollback: %q", got)
+	}
+}
+
+func TestGuestPowersOffAndReboots(t *testing.T) {
+	h := host(t)
+	b := h.Create("power")
+	boot := b.Sh("echo kept > /srv/kept; sync; cat /proc/sys/kernel/random/boot_id")
+	b.Exec("systemctl", "poweroff", "--force")
+	if s := await(t, b, client.StateStopped); !strings.Contains(s.Hint, "bulkhead start power") {
+		t.Errorf("hint %q", s.Hint)
+	}
+	if r := b.Exec("true"); r.Code == 0 {
+		t.Error("exec in a stopped sandbox succeeded")
+	}
+	h.Must("start", b.Name)
+	if got := b.Sh("cat /srv/kept; hostname"); got != "kept\npower" {
+		t.Errorf("after start: %q", got)
+	}
+	b.Exec("systemctl", "reboot", "--force")
+	await(t, b, client.StateRunning)
+	if got := b.Sh("cat /proc/sys/kernel/random/boot_id"); got == boot {
+		t.Error("boot id is the old one after a reboot")
+	}
+}
+
+// await waits until the daemon reports a state that it has no reason to leave.
+func await(t *testing.T, b *harness.Box, want client.State) client.Sandbox {
+	t.Helper()
+	limit := time.After(harness.Patience)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s := b.Inspect(); s.State == want {
+			return s
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%s does not become %s: %+v", b.Name, want, b.Inspect())
+		}
+	}
+}
+
+func TestSecondDaemonIsRefused(t *testing.T) {
+	h := host(t)
+	r := h.CLI("serve", "--state-dir", h.Dir, "--cache-dir", h.Cache, "--socket", filepath.Join(t.TempDir(), "s"))
+	if r.Code == 0 || !strings.Contains(r.Stderr, fmt.Sprint(h.DaemonPID())) {
+		t.Errorf("second daemon: code %d, %s", r.Code, r.Stderr)
+	}
+	h.Must("ls")
+}
