@@ -153,10 +153,7 @@ func (m *Manager) buildTemplate(ctx context.Context, spec BuildSpec, steps *step
 	if errors.Is(err, fs.ErrNotExist) {
 		snap, err = m.prepare(ctx, spec, img, steps)
 		if err == nil {
-			// A cache that cannot be written costs time, not correctness.
-			if cerr := m.Pool.Export(ctx, snap.ID, cache); cerr != nil {
-				m.Log.WarnContext(ctx, "template not cached", "template", spec.Name, "err", cerr)
-			}
+			m.cacheTemplate(ctx, snap.ID, cache)
 		}
 	}
 	if err != nil {
@@ -164,6 +161,18 @@ func (m *Manager) buildTemplate(ctx context.Context, spec BuildSpec, steps *step
 	}
 	t.Snapshot = snap.ID
 	return t, m.publish(ctx, t)
+}
+
+// cacheTemplate keeps a copy for later builds. A cache that cannot be written
+// costs time, not correctness.
+func (m *Manager) cacheTemplate(ctx context.Context, snap pool.SnapshotID, dir string) {
+	err := os.MkdirAll(filepath.Dir(dir), 0o700)
+	if err == nil {
+		err = m.Pool.Export(ctx, snap, dir)
+	}
+	if err != nil {
+		m.Log.WarnContext(ctx, "template not cached", "snapshot", string(snap), "err", err)
+	}
 }
 
 // publish makes t the template of its name and removes what it replaces.

@@ -100,13 +100,14 @@ func (p *process) hasExpired() bool {
 }
 
 // run carries the outputs and waits for the end. It owns ends and releases it.
-func (p *process) run(ends *stdio) {
+// An error means that somebody else has reaped the process.
+func (p *process) run(ends *stdio) error {
 	defer close(p.ended)
 	var readers sync.WaitGroup
 	for _, src := range ends.outputs {
 		readers.Go(func() { p.carry(src) })
 	}
-	end := endEvent(p.os.Wait())
+	state, err := p.os.Wait()
 
 	p.mu.Lock()
 	p.exited = true
@@ -124,7 +125,8 @@ func (p *process) run(ends *stdio) {
 	p.mu.Lock()
 	p.at = time.Now()
 	p.mu.Unlock()
-	p.out.finish(end)
+	p.out.finish(endEvent(state, err))
+	return err
 }
 
 // carry publishes what comes out of src until its end.
@@ -178,7 +180,7 @@ func buffered(f *os.File) (n int) {
 
 // endEvent says how a process ended in the words of clients, which are Go's.
 func endEvent(state *os.ProcessState, err error) *pb.ProcessEvent_EndEvent {
-	if err != nil { // somebody else in this agent has reaped it
+	if err != nil {
 		text := "exit status unknown: " + err.Error()
 		return &pb.ProcessEvent_EndEvent{ExitCode: -1, Status: text, Error: &text}
 	}

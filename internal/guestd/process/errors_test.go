@@ -78,26 +78,46 @@ func streaming(events ...*pb.StreamInputRequest) call {
 	}
 }
 
-func TestErrorCodes(t *testing.T) {
-	stdin := &pb.ProcessInput{Input: &pb.ProcessInput_Stdin{Stdin: []byte("x")}}
-	tty := &pb.ProcessInput{Input: &pb.ProcessInput_Pty{Pty: []byte("x")}}
+// codeCase is a call and the error that it must get; code 0 means none.
+type codeCase struct {
+	name string
+	on   *pb.StartRequest // what runs meanwhile
+	call call
+	want connect.Code
+	text string
+}
+
+func checkCodes(t *testing.T, cases []codeCase) {
+	for _, test := range cases {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, nil, connect.WithProtoJSON())
+			var pid uint32
+			if test.on != nil {
+				_, out := r.start(t, soon(t), test.on)
+				pid = out.pid
+			}
+			err := test.call(soon(t), r, pid)
+			if test.want == 0 {
+				if err != nil {
+					t.Errorf("got %v, want success", err)
+				}
+				return
+			}
+			if got := connect.CodeOf(err); err == nil || got != test.want {
+				t.Fatalf("got %v, want %v", err, test.want)
+			}
+			mustContain(t, "text", err.Error(), test.text)
+		})
+	}
+}
+
+func TestStartErrorCodes(t *testing.T) {
 	config := func(change func(*pb.ProcessConfig)) *pb.StartRequest {
 		m := command("true")
 		change(m.Process)
 		return m
 	}
-	size := &pb.PTY{Size: &pb.PTY_Size{Cols: 1, Rows: 1}}
-	plain := command("sleep", "1000")
-	plain.Stdin = ptr(false)
-	terminal := command("sleep", "1000")
-	terminal.Pty = size
-	for _, test := range []struct {
-		name string
-		on   *pb.StartRequest // what runs meanwhile
-		call call
-		want connect.Code
-		text string
-	}{
+	checkCodes(t, []codeCase{
 		{"start nothing", nil, starting(&pb.StartRequest{}, ""), connect.CodeInvalidArgument, "no program given"},
 		{"start as nobody known", nil, starting(command("true"), "root123"), connect.CodeUnauthenticated, "invalid username: 'root123'"},
 		{"start in no directory", nil, starting(config(func(c *pb.ProcessConfig) { c.Cwd = ptr("/no/such") }), ""),
@@ -112,6 +132,18 @@ func TestErrorCodes(t *testing.T) {
 			connect.CodeInvalidArgument, "argument holds a zero byte"},
 		{"start with a bad variable", nil, starting(config(func(c *pb.ProcessConfig) { c.Envs = map[string]string{"A=B": "c"} }), ""),
 			connect.CodeInvalidArgument, `environment variable "A=B" cannot be set`},
+	})
+}
+
+func TestErrorCodes(t *testing.T) {
+	stdin := &pb.ProcessInput{Input: &pb.ProcessInput_Stdin{Stdin: []byte("x")}}
+	tty := &pb.ProcessInput{Input: &pb.ProcessInput_Pty{Pty: []byte("x")}}
+	size := &pb.PTY{Size: &pb.PTY_Size{Cols: 1, Rows: 1}}
+	plain := command("sleep", "1000")
+	plain.Stdin = ptr(false)
+	terminal := command("sleep", "1000")
+	terminal.Pty = size
+	checkCodes(t, []codeCase{
 		{"connect to nothing", nil, connecting(nil), connect.CodeInvalidArgument, "process selector is missing"},
 		{"connect to an unknown pid", nil, connecting(byPID(999999)), connect.CodeNotFound, "no process with that pid"},
 		{"connect to a pid that is not ours", nil, connecting(byPID(1)), connect.CodeNotFound, "no process with that pid"},
@@ -137,27 +169,7 @@ func TestErrorCodes(t *testing.T) {
 			_, err := r.List(ctx, as("root123", &pb.ListRequest{}))
 			return err
 		}, connect.CodeUnauthenticated, "invalid username: 'root123'"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			r := newRig(t, nil, connect.WithProtoJSON())
-			var pid uint32
-			if test.on != nil {
-				_, out := r.start(t, soon(t), test.on)
-				pid = out.pid
-			}
-			err := test.call(soon(t), r, pid)
-			if test.want == 0 {
-				if err != nil {
-					t.Errorf("got %v, want success", err)
-				}
-				return
-			}
-			if got := connect.CodeOf(err); err == nil || got != test.want {
-				t.Fatalf("got %v, want %v", err, test.want)
-			}
-			mustContain(t, "text", err.Error(), test.text)
-		})
-	}
+	})
 }
 
 func TestList(t *testing.T) {

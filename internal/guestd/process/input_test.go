@@ -52,41 +52,6 @@ func TestInput(t *testing.T) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	})
-	t.Run("streams in pieces", func(t *testing.T) {
-		stream, out := r.start(t, soon(t), command("cat"))
-		in := r.StreamInput(t.Context())
-		send := func(m *pb.StreamInputRequest) {
-			if err := in.Send(m); err != nil {
-				t.Fatal(err)
-			}
-		}
-		send(&pb.StreamInputRequest{Event: &pb.StreamInputRequest_Start{
-			Start: &pb.StreamInputRequest_StartEvent{Process: byPID(out.pid)}}})
-		want := strings.Repeat("0123456789", 100_000)
-		for piece := want; piece != ""; piece = piece[len(piece)/2+1:] {
-			send(&pb.StreamInputRequest{Event: &pb.StreamInputRequest_Keepalive{}})
-			send(&pb.StreamInputRequest{Event: &pb.StreamInputRequest_Data{Data: &pb.StreamInputRequest_DataEvent{
-				Input: &pb.ProcessInput{Input: &pb.ProcessInput_Stdin{Stdin: []byte(piece[:len(piece)/2+1])}}}}})
-			if len(piece) == 1 {
-				break
-			}
-		}
-		done := make(chan error, 1)
-		go func() {
-			_, err := in.CloseAndReceive()
-			if err == nil {
-				_, err = r.CloseStdin(context.WithoutCancel(t.Context()), closeStdin(out.pid))
-			}
-			done <- err
-		}()
-		stream.collect(out, nil)
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if got := out.stdout; got != want {
-			t.Errorf("got %d bytes, want %d", len(got), len(want))
-		}
-	})
 	t.Run("waits for room no longer than the caller", func(t *testing.T) {
 		_, out := r.start(t, soon(t), command("sleep", "1000"))
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -100,6 +65,43 @@ func TestInput(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestStreamInput(t *testing.T) {
+	r := newRig(t, nil)
+	stream, out := r.start(t, soon(t), command("cat"))
+	in := r.StreamInput(t.Context())
+	send := func(m *pb.StreamInputRequest) {
+		if err := in.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(&pb.StreamInputRequest{Event: &pb.StreamInputRequest_Start{
+		Start: &pb.StreamInputRequest_StartEvent{Process: byPID(out.pid)}}})
+	want := strings.Repeat("0123456789", 100_000)
+	for piece := want; piece != ""; piece = piece[len(piece)/2+1:] {
+		send(&pb.StreamInputRequest{Event: &pb.StreamInputRequest_Keepalive{}})
+		send(&pb.StreamInputRequest{Event: &pb.StreamInputRequest_Data{Data: &pb.StreamInputRequest_DataEvent{
+			Input: &pb.ProcessInput{Input: &pb.ProcessInput_Stdin{Stdin: []byte(piece[:len(piece)/2+1])}}}}})
+		if len(piece) == 1 {
+			break
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := in.CloseAndReceive()
+		if err == nil {
+			_, err = r.CloseStdin(context.WithoutCancel(t.Context()), closeStdin(out.pid))
+		}
+		done <- err
+	}()
+	stream.collect(out, nil)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := out.stdout; got != want {
+		t.Errorf("got %d bytes, want %d", len(got), len(want))
+	}
 }
 
 // killJob ends a descendant that a program left behind, which must still be

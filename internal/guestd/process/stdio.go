@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"syscall"
 
@@ -33,91 +34,85 @@ func (ends *stdio) close() {
 
 func closeAll(files *[]*os.File) {
 	for _, f := range *files {
-		f.Close()
+		f.Close() // nil or closed before is fine
 	}
 	*files = nil
 }
 
 // openPipes makes a pipe for each output and, if wanted, for the input; a
 // program without input reads from /dev/null.
-func (s *Service) openPipes(stdin bool) (ends *stdio, err error) {
-	ends = &stdio{}
-	defer func() {
-		if err != nil {
-			ends.close()
-		}
-	}()
-	pipe := func() (r, w *os.File) {
-		if err == nil {
-			r, w, err = os.Pipe()
-		}
-		return r, w
+func (s *Service) openPipes(stdin bool) (*stdio, error) {
+	in, feed, err1 := os.Pipe()
+	stdout, out, err2 := os.Pipe()
+	stderr, errOut, err3 := os.Pipe()
+	ends := &stdio{
+		child:   [3]*os.File{in, out, errOut},
+		input:   feed,
+		outputs: []source{{stdout, pipeChunk, stdoutEvent}, {stderr, pipeChunk, stderrEvent}},
+		theirs:  []*os.File{in, out, errOut},
+		ours:    []*os.File{feed, stdout, stderr},
 	}
-	in, feed := pipe()
-	stdout, out := pipe()
-	stderr, errOut := pipe()
-	if err != nil {
+	if err := errors.Join(err1, err2, err3); err != nil {
+		ends.close()
 		return nil, err
 	}
-	ends.child = [3]*os.File{in, out, errOut}
-	ends.theirs = []*os.File{in, out, errOut}
-	ends.ours = []*os.File{stdout, stderr}
-	ends.outputs = []source{{stdout, pipeChunk, stdoutEvent}, {stderr, pipeChunk, stderrEvent}}
-	if stdin {
-		ends.input = feed
-		ends.ours = append(ends.ours, feed)
-		return ends, nil
-	}
-	feed.Close() // without a /dev/null, a pipe at its end does as well
-	if s.null != nil {
-		ends.child[0] = s.null
+	if !stdin {
+		feed.Close() // a pipe at its end does as well where there was no /dev/null
+		ends.input = nil
+		if s.null != nil {
+			ends.child[0] = s.null
+		}
 	}
 	return ends, nil
 }
 
 // openTTY makes a terminal of that size that belongs to uid.
-func openTTY(size *pb.PTY_Size, uid uint32) (ends *stdio, err error) {
+func openTTY(size *pb.PTY_Size, uid uint32) (*stdio, error) {
 	ptmx, err := openPtmx()
 	if err != nil {
 		return nil, err
 	}
-	ends = &stdio{ours: []*os.File{ptmx}}
-	defer func() {
-		if err != nil {
-			ends.close()
-		}
-	}()
-	var peer int
-	err = fd.Use(ptmx, func(fd int) error {
+	slave, err := openSlave(ptmx)
+	ends := &stdio{
+		child:   [3]*os.File{slave, slave, slave},
+		input:   ptmx,
+		tty:     ptmx,
+		outputs: []source{{ptmx, ttyChunk, ttyEvent}},
+		theirs:  []*os.File{slave},
+		ours:    []*os.File{ptmx},
+	}
+	if err == nil {
+		err = resize(ptmx, size)
+	}
+	if err == nil {
+		// Programs that open /dev/tty again after su, and mesg(1), need the
+		// terminal to be the user's, as every login makes it.
+		err = slave.Chown(int(uid), -1)
+	}
+	if err != nil {
+		ends.close()
+		return nil, err
+	}
+	return ends, nil
+}
+
+// openSlave opens the program's end of a terminal. TIOCGPTPEER needs no path,
+// so it works whatever became of /dev/pts (ioctl_tty(2)).
+func openSlave(ptmx *os.File) (*os.File, error) {
+	var slave *os.File
+	err := fd.Use(ptmx, func(fd int) error {
 		if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil { // unlockpt(3)
 			return os.NewSyscallError("unlock terminal", err)
 		}
-		// Needs no path, so it works whatever became of /dev/pts (ioctl_tty(2)).
 		n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER,
 			unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 		if errno != 0 {
 			return os.NewSyscallError("open terminal", errno)
 		}
-		peer = int(n)
+		slave = os.NewFile(n, "pts")
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	slave := os.NewFile(uintptr(peer), "pts")
-	ends.theirs = []*os.File{slave}
-	// Programs that open /dev/tty again after su, and mesg(1), need the
-	// terminal to be the user's, as every login makes it.
-	if err := slave.Chown(int(uid), -1); err != nil {
-		return nil, err
-	}
-	if err := resize(ptmx, size); err != nil {
-		return nil, err
-	}
-	ends.child = [3]*os.File{slave, slave, slave}
-	ends.input, ends.tty = ptmx, ptmx
-	ends.outputs = []source{{ptmx, ttyChunk, ttyEvent}}
-	return ends, nil
+	return slave, err
 }
 
 // openPtmx opens a new terminal. A wiped guest has lost /dev/ptmx, which is an

@@ -24,7 +24,11 @@ func (s *Service) Start(ctx context.Context, req *connect.Request[pb.StartReques
 	l := p.out.listen(ctx) // before the first byte is read
 	defer l.leave()
 	s.add(p)
-	go p.run(ends)
+	go func() {
+		if err := p.run(ends); err != nil {
+			s.opts.Log.WarnContext(ctx, "status of a process is lost", "err", err)
+		}
+	}()
 	return p.tell(l, keepalive.Interval(req.Header()), func(ev *pb.ProcessEvent) error {
 		if ev.GetEnd() != nil && p.hasExpired() {
 			return contextError(context.DeadlineExceeded)
