@@ -15,6 +15,8 @@ import (
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/server"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
@@ -22,13 +24,13 @@ import (
 
 // api shows the heart in the words of the wire.
 type api struct {
-	*sandbox.Manager
+	*heart
 	pool   *pool.Pool
 	daemon *Daemon
 }
 
 func (a *api) info(ctx context.Context) (client.Info, error) {
-	v, err := a.Driver.Version(ctx)
+	v, err := a.Machines.Driver.Version(ctx)
 	if err != nil {
 		return client.Info{}, err
 	}
@@ -111,14 +113,14 @@ func (s sandboxes) consoleTail(ref string) string {
 }
 
 func (a *api) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox, error) {
-	v, err := a.Driver.Version(ctx)
+	v, err := a.Machines.Driver.Version(ctx)
 	if err != nil {
 		return client.Sandbox{}, err
 	}
 	c := client.Sandbox{
 		ID: string(b.ID), Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
 		Reason: b.Reason, Hint: b.WayBack, CreatedAt: b.Created, StartedAt: b.Started,
-		CPUs: b.CPUs, MemoryMB: b.MemoryMiB, DiskMB: b.DiskMiB,
+		CPUs: b.Size.CPUs, MemoryMB: b.Size.MemoryMiB, DiskMB: b.DiskMiB,
 		Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
 	}
 	if b.PID != 0 {
@@ -194,7 +196,7 @@ func (a *api) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot, e
 type builds struct{ *api }
 
 func (b builds) List(ctx context.Context) ([]client.Template, error) {
-	stored, err := b.Manager.Templates.Templates(ctx)
+	stored, err := b.templates.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -214,14 +216,17 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 	return all, nil
 }
 
-func (b builds) Remove(ctx context.Context, name string) error { return b.RemoveTemplate(ctx, name) }
+func (b builds) Remove(ctx context.Context, name string) error { return b.templates.Remove(ctx, name) }
 
 func (b builds) Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error) {
+	if err := sandbox.CheckName("template", req.Name); err != nil {
+		return client.Template{}, err
+	}
 	def := b.daemon.Config.Template
-	t, err := b.BuildTemplate(ctx, sandbox.BuildSpec{
-		Name: req.Name, CPUs: or(req.CPUs, def.CPUs), MemoryMiB: or(req.MemoryMB, def.MemoryMiB),
+	t, err := b.templates.Build(ctx, template.Spec{
+		Name: req.Name, Size: live.Size{CPUs: or(req.CPUs, def.CPUs), MemoryMiB: or(req.MemoryMB, def.MemoryMiB)},
 		DiskMiB: or(req.DiskMB, def.DiskMiB), Packages: req.Packages, BuildTools: req.BuildTools,
-	}, func(s sandbox.Step) {
+	}, func(s template.Step) {
 		progress(client.BuildEvent{
 			Step: s.Name, Number: s.Number, Of: s.Of, Done: s.Done, Log: s.Log,
 			ElapsedMS: float64(s.Elapsed.Microseconds()) / 1000,
@@ -240,10 +245,10 @@ func or(v *int, otherwise int) int {
 	return otherwise
 }
 
-func (a *api) template(ctx context.Context, t sandbox.Template) (client.Template, error) {
+func (a *api) template(ctx context.Context, t template.Template) (client.Template, error) {
 	own, err := a.pool.Own(ctx, t.Snapshot)
 	return client.Template{
-		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.CPUs, MemoryMB: t.MemoryMiB,
+		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
 		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own,
 	}, err
 }
@@ -254,9 +259,9 @@ type eventLog struct {
 	log   *slog.Logger
 }
 
-func (e eventLog) Append(ctx context.Context, typ string, id sandbox.ID, fields map[string]string) {
-	if _, err := e.audit.Append(typ, string(id), fields); err != nil {
-		e.log.ErrorContext(ctx, "event not recorded", "op", typ, "sandbox", string(id), "err", err)
+func (e eventLog) Append(ctx context.Context, typ, id string, fields map[string]string) {
+	if _, err := e.audit.Append(typ, id, fields); err != nil {
+		e.log.ErrorContext(ctx, "event not recorded", "op", typ, "sandbox", id, "err", err)
 	}
 }
 
@@ -278,9 +283,9 @@ type images struct {
 	agent   string
 }
 
-func (i images) Build(ctx context.Context, spec sandbox.BuildSpec, progress sandbox.Progress) (sandbox.Image, error) {
+func (i images) Build(ctx context.Context, spec template.Spec, progress template.Progress) (template.Image, error) {
 	img, err := i.builder.Build(ctx, image.Recipe{
 		Packages: spec.Packages, BuildTools: spec.BuildTools, DiskMiB: spec.DiskMiB, Agent: i.agent,
-	}, func(s image.Step) { progress(sandbox.Step(s)) })
-	return sandbox.Image(img), err
+	}, func(s image.Step) { progress(template.Step(s)) })
+	return template.Image(img), err
 }

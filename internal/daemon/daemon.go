@@ -29,6 +29,8 @@ import (
 	"bulkhead/internal/journal"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
+	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/server"
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
@@ -95,12 +97,12 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 }
 
 // serve answers requests until ctx ends.
-func (d *Daemon) serve(ctx context.Context, heart *sandbox.Manager, files *pool.Pool, events *audit.Log) error {
+func (d *Daemon) serve(ctx context.Context, heart *heart, files *pool.Pool, events *audit.Log) error {
 	l, err := server.Listen(d.Config.Socket)
 	if err != nil {
 		return err
 	}
-	api := &api{Manager: heart, pool: files, daemon: d}
+	api := &api{heart: heart, pool: files, daemon: d}
 	s := server.New(server.Options{
 		Sandboxes: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api},
 		Events: eventReader(events), Info: api.info, Log: d.Log,
@@ -149,27 +151,41 @@ func (d *Daemon) closePool(ctx context.Context, p *pool.Pool) error {
 	return err
 }
 
-// heart makes the Manager from the parts that it knows as contracts.
-func (d *Daemon) heart(db *sqlite.DB, events *audit.Log, files *pool.Pool) (*sandbox.Manager, error) {
+// heart is the product without storage and wire.
+type heart struct {
+	*sandbox.Manager
+	templates *template.Builder
+}
+
+// heart makes the heart from the parts that it knows as contracts.
+func (d *Daemon) heart(db *sqlite.DB, events *audit.Log, files *pool.Pool) (*heart, error) {
 	accel, _, reason := doctor.Accelerator(d.Config.Accel)
 	d.Log.Info("accelerator chosen", "accel", string(accel), "reason", reason)
 	runDir := filepath.Join(d.Config.StateDir, "run")
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}
-	return sandbox.New(sandbox.Parts{
+	log := eventLog{events, d.Log}
+	runner := &live.Runner{
 		Driver: qemu.New(qemu.Config{Binary: d.Config.QEMU, Accel: accel, Log: d.Log}),
 		Pool:   files,
-		Connect: func(ctx context.Context, conn net.Conn) (sandbox.Guest, error) {
+		Connect: func(ctx context.Context, conn net.Conn) (live.Guest, error) {
 			return guest.Connect(ctx, conn, d.Clock)
 		},
-		Store: records{db.Sandboxes()}, Templates: templates{db.Templates()},
-		Journal: machines{journal.New(db.Journal())},
-		Events:  eventLog{events, d.Log},
-		Images:  images{&image.Builder{Cache: d.Config.CacheDir}, d.Config.GuestAgent},
-		RunDir:  runDir, CacheDir: d.Config.CacheDir,
-		Clock: d.Clock, Log: d.Log,
-	}), nil
+		Journal: machines{journal.New(db.Journal())}, RunDir: runDir, Clock: d.Clock, Log: d.Log,
+	}
+	prepared := template.New(template.Builder{
+		Runner: runner, Store: templates{db.Templates()}, Events: log,
+		Images: images{&image.Builder{Cache: d.Config.CacheDir}, d.Config.GuestAgent},
+		Cache:  d.Config.CacheDir,
+	})
+	return &heart{
+		Manager: sandbox.New(sandbox.Parts{
+			Machines: runner, Templates: prepared, Store: records{db.Sandboxes()},
+			Events: log, Clock: d.Clock, Log: d.Log,
+		}),
+		templates: prepared,
+	}, nil
 }
 
 // hostKey reads the key that signs snapshots, and makes it the first time.

@@ -9,6 +9,8 @@ import (
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/sqlite"
 )
 
@@ -30,7 +32,7 @@ func (r records) Save(ctx context.Context, rec sandbox.Record) error {
 		ID: string(rec.ID), Name: rec.Name, Template: rec.Template,
 		State: string(rec.State), Reason: rec.Reason,
 		Created: rec.Created, Started: rec.Started,
-		CPUs: rec.CPUs, MemoryMiB: rec.MemoryMiB, DiskMiB: rec.DiskMiB,
+		CPUs: rec.Size.CPUs, MemoryMiB: rec.Size.MemoryMiB, DiskMiB: rec.DiskMiB,
 		Head: string(rec.Head), Spec: spec,
 	})
 }
@@ -54,17 +56,17 @@ func (r records) List(ctx context.Context) ([]sandbox.Record, error) {
 			ID: sandbox.ID(row.ID), Name: row.Name, Template: row.Template,
 			State: lifecycle.State(row.State), Reason: row.Reason,
 			Created: row.Created, Started: row.Started,
-			CPUs: row.CPUs, MemoryMiB: row.MemoryMiB, DiskMiB: row.DiskMiB,
+			Size: live.Size{CPUs: row.CPUs, MemoryMiB: row.MemoryMiB}, DiskMiB: row.DiskMiB,
 			Head: pool.SnapshotID(row.Head), Identity: spec.Identity, Metadata: spec.Metadata,
 		})
 	}
 	return recs, nil
 }
 
-// templates is the heart's TemplateStore on the database.
+// templates is the template builder's Store on the database.
 type templates struct{ rows sqlite.Templates }
 
-func (t templates) SaveTemplate(ctx context.Context, tpl sandbox.Template) error {
+func (t templates) SaveTemplate(ctx context.Context, tpl template.Template) error {
 	spec, err := json.Marshal(tpl)
 	if err != nil {
 		return fmt.Errorf("encode template %s: %w", tpl.Name, err)
@@ -78,14 +80,14 @@ func (t templates) DeleteTemplate(ctx context.Context, name string) error {
 	return t.rows.Delete(ctx, name)
 }
 
-func (t templates) Templates(ctx context.Context) ([]sandbox.Template, error) {
+func (t templates) Templates(ctx context.Context) ([]template.Template, error) {
 	rows, err := t.rows.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]sandbox.Template, 0, len(rows))
+	all := make([]template.Template, 0, len(rows))
 	for _, row := range rows {
-		var tpl sandbox.Template
+		var tpl template.Template
 		if err := json.Unmarshal(row.Spec, &tpl); err != nil {
 			return nil, fmt.Errorf("decode template %s: %w", row.Name, err)
 		}
@@ -94,7 +96,7 @@ func (t templates) Templates(ctx context.Context) ([]sandbox.Template, error) {
 	return all, nil
 }
 
-// machines is the heart's Journal: the processes of machines, found again by
+// machines is the runner's Journal: the processes of machines, found again by
 // their run directory.
 type machines struct{ journal *journal.Journal }
 

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/vmm"
 )
 
@@ -28,8 +27,8 @@ type box struct {
 	connecting chan struct{}
 
 	mu   sync.Mutex
-	rec  Record // guarded by mu
-	live *live  // guarded by mu; nil while no VMM runs
+	rec  Record        // guarded by mu
+	live *live.Machine // guarded by mu; nil while no VMM runs
 	// cancel ends the job under way; guarded by mu, nil between jobs.
 	cancel context.CancelFunc
 }
@@ -41,7 +40,7 @@ type job struct {
 	done  chan error // receives exactly one value; buffered
 }
 
-func newBox(m *Manager, rec Record, l *live) *box {
+func newBox(m *Manager, rec Record, l *live.Machine) *box {
 	b := &box{
 		m: m, log: m.Log.With("sandbox", string(rec.ID)),
 		queue: make(chan job), gone: make(chan struct{}),
@@ -139,7 +138,7 @@ func (b *box) transition(ctx context.Context, event lifecycle.Event, reason stri
 	if reason != "" {
 		fields["reason"] = reason
 	}
-	b.m.Events.Append(ctx, "sandbox."+string(event), rec.ID, fields)
+	b.m.Events.Append(ctx, "sandbox."+string(event), string(rec.ID), fields)
 	if to == lifecycle.Gone {
 		return nil
 	}
@@ -185,10 +184,8 @@ func (b *box) exited(ctx context.Context) {
 	if l == nil {
 		return
 	}
-	exit := l.vm.Exit()
-	if l.guest != nil {
-		l.guest.Close()
-	}
+	exit := l.VM.Exit()
+	l.Disconnect()
 	switch exit.Cause {
 	case vmm.PoweredOff:
 		b.settle(ctx, lifecycle.PoweredOff, exit.Reason)
@@ -203,7 +200,7 @@ func (b *box) exited(ctx context.Context) {
 }
 
 // take returns the machine and forgets it.
-func (b *box) take() *live {
+func (b *box) take() *live.Machine {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.live
@@ -211,15 +208,15 @@ func (b *box) take() *live {
 	return l
 }
 
-func (b *box) put(l *live) {
+func (b *box) put(l *live.Machine) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.live = l
 }
 
 func (b *box) disconnect() {
-	if l := b.machine(); l != nil && l.guest != nil {
-		l.guest.Close()
+	if l := b.machine(); l != nil {
+		l.Disconnect()
 	}
 }
 
@@ -229,7 +226,7 @@ func (b *box) record() Record {
 	return b.rec
 }
 
-func (b *box) machine() *live {
+func (b *box) machine() *live.Machine {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.live
@@ -237,7 +234,7 @@ func (b *box) machine() *live {
 
 func (b *box) vmDone() <-chan struct{} {
 	if l := b.machine(); l != nil {
-		return l.vm.Done()
+		return l.VM.Done()
 	}
 	return nil
 }
@@ -248,28 +245,8 @@ func (b *box) errGone() error {
 
 func (b *box) poolID() pool.MachineID { return pool.MachineID(b.record().ID) }
 
-// prepareRun returns the machine's files and what to run on them, with its run
-// directory made.
-func (m *Manager) prepareRun(rec Record) (pool.Files, vmm.Spec, error) {
-	f, err := m.Pool.Machine(pool.MachineID(rec.ID))
-	if err != nil {
-		return f, vmm.Spec{}, err
-	}
-	spec := vmm.Spec{
-		ID: string(rec.ID), CPUs: rec.CPUs, MemoryMiB: rec.MemoryMiB,
-		Memory: f.Memory, Disk: f.Disk, Kernel: f.Kernel, Initrd: f.Initrd,
-		RunDir: m.runDir(string(rec.ID)),
-	}
-	if err := os.MkdirAll(spec.RunDir, 0o700); err != nil {
-		return f, spec, fmt.Errorf("make run directory: %w", err)
-	}
-	return f, spec, nil
-}
-
-func (m *Manager) runDir(id string) string { return filepath.Join(m.RunDir, id) }
-
 // guest returns the connection to the guest, made anew if it was lost.
-func (b *box) guest(ctx context.Context) (Guest, error) {
+func (b *box) guest(ctx context.Context) (live.Guest, error) {
 	select {
 	case <-b.connecting:
 		defer func() { b.connecting <- struct{}{} }()
@@ -281,24 +258,24 @@ func (b *box) guest(ctx context.Context) (Guest, error) {
 		rec := b.record()
 		return nil, fault.New(fault.WrongState, "sandbox %s is %s", rec.Name, rec.State).Hint("bulkhead inspect %s", rec.Name)
 	}
-	if l.guest != nil {
+	if l.Guest != nil {
 		select {
-		case <-l.guest.Done():
-			l.guest.Close()
+		case <-l.Guest.Done():
+			l.Guest.Close()
 		default:
-			return l.guest, nil
+			return l.Guest, nil
 		}
 	}
-	g, err := b.m.greet(ctx, l.vm, nil, restoreTimeout)
+	g, err := b.m.Machines.Greet(ctx, l.VM)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox %s: guest: %w", b.record().Name, err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.live == nil || b.live.vm != l.vm {
+	if b.live == nil || b.live.VM != l.VM {
 		g.Close()
 		return nil, fault.New(fault.WrongState, "sandbox %s has stopped", b.rec.Name)
 	}
-	b.live = &live{vm: l.vm, guest: g}
+	b.live = &live.Machine{VM: l.VM, Guest: g}
 	return g, nil
 }

@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,22 +14,16 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
-	"bulkhead/internal/vmm"
+	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/template"
 )
 
 // Parts are what a Manager is made of. Every field is needed.
 type Parts struct {
-	Driver    vmm.Driver
-	Pool      *pool.Pool
-	Connect   func(context.Context, net.Conn) (Guest, error)
+	Machines  *live.Runner
+	Templates Templates
 	Store     Store
-	Templates TemplateStore
-	Journal   Journal
 	Events    Events
-	Images    Images
-	// RunDir holds one folder per running machine; CacheDir keeps built
-	// templates across state directories.
-	RunDir, CacheDir string
 	// Clock is the host's time.
 	Clock func() time.Time
 	Log   *slog.Logger
@@ -48,8 +40,6 @@ type Manager struct {
 	life    context.Context
 	owners  sync.WaitGroup
 	closeup sync.Once
-	// building holds a token for whoever builds a template.
-	building chan struct{}
 
 	mu    sync.Mutex
 	boxes map[ID]*box // guarded by mu
@@ -59,12 +49,7 @@ type Manager struct {
 // are recorded.
 func New(p Parts) *Manager {
 	life, stop := context.WithCancel(context.Background())
-	m := &Manager{
-		Parts: p, closing: make(chan struct{}), life: life, stop: stop,
-		building: make(chan struct{}, 1), boxes: map[ID]*box{},
-	}
-	m.building <- struct{}{}
-	return m
+	return &Manager{Parts: p, closing: make(chan struct{}), life: life, stop: stop, boxes: map[ID]*box{}}
 }
 
 // Close takes no further requests, waits for those under way until ctx ends,
@@ -119,7 +104,7 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	if err := checkCreate(spec); err != nil {
 		return Record{}, err
 	}
-	t, err := m.Template(ctx, spec.Template)
+	t, err := m.Templates.Get(ctx, spec.Template)
 	if err != nil {
 		return Record{}, err
 	}
@@ -146,7 +131,7 @@ func (m *Manager) underLife(ctx context.Context) (context.Context, context.Cance
 }
 
 // reserve enters a new sandbox, so that its id and name are taken.
-func (m *Manager) reserve(spec CreateSpec, t Template) (*box, error) {
+func (m *Manager) reserve(spec CreateSpec, t template.Template) (*box, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	select {
@@ -162,7 +147,7 @@ func (m *Manager) reserve(spec CreateSpec, t Template) (*box, error) {
 	}
 	rec := Record{
 		ID: newID(), Name: name, Template: t.Name, State: lifecycle.Creating,
-		Created: m.Clock(), CPUs: t.CPUs, MemoryMiB: t.MemoryMiB, DiskMiB: t.DiskMiB,
+		Created: m.Clock(), Size: t.Size, DiskMiB: t.DiskMiB,
 		Identity: Identity{Hostname: name, MachineID: newMachineID(), Env: spec.Env},
 		Metadata: spec.Metadata,
 	}
@@ -211,7 +196,7 @@ type Sandbox struct {
 func (b *box) view() Sandbox {
 	s := Sandbox{Record: b.record()}
 	if l := b.machine(); l != nil {
-		s.PID = l.vm.PID()
+		s.PID = l.VM.PID()
 	}
 	if s.State == lifecycle.Crashed || s.State == lifecycle.Stopped {
 		s.WayBack = wayBack(s.Record)
@@ -271,7 +256,7 @@ func (m *Manager) Snapshot(ctx context.Context, ref, name string) (snap pool.Sna
 		return snap, err
 	}
 	err = b.do(ctx, lifecycle.Snapshot, func(ctx context.Context) (err error) {
-		snap, err = b.snapshot(ctx, name, CauseManual)
+		snap, err = b.snapshot(ctx, name, causeManual)
 		return err
 	})
 	return snap, err
@@ -309,14 +294,14 @@ func (m *Manager) Rollback(ctx context.Context, ref, snapRef string) (r RolledBa
 
 // loadable checks that a snapshot is whole and fits this host's VMM.
 func (m *Manager) loadable(ctx context.Context, s pool.Snapshot) error {
-	if err := m.Pool.Verify(ctx, s.ID); err != nil {
+	if err := m.Machines.Pool.Verify(ctx, s.ID); err != nil {
 		return err
 	}
-	v, err := m.Driver.Version(ctx)
+	v, err := m.Machines.Driver.Version(ctx)
 	if err != nil {
 		return err
 	}
-	for key, want := range versionMap(v) {
+	for key, want := range live.Facts(v) {
 		if got := s.Version[key]; got != want {
 			return fault.New(fault.Unsupported, "snapshot %s was made with %s %q, this host has %q", s.ID, key, got, want).
 				Hint("run the daemon with what the snapshot was made with")
@@ -365,5 +350,5 @@ func (m *Manager) Console(ref string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Clean(m.runDir(string(b.record().ID))), nil
+	return m.Machines.Dir(b.poolID()), nil
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"bulkhead/internal/fault"
-	"bulkhead/internal/vmm"
 )
 
 // nameForm is a DNS label (RFC 1123): a sandbox's name is its host name too.
@@ -64,12 +63,4 @@ func newMachineID() string {
 	b := make([]byte, 16)
 	rand.Read(b) // never fails: crypto/rand ends the program instead
 	return hex.EncodeToString(b)
-}
-
-// versionMap is how a driver's version is kept in a snapshot's manifest.
-func versionMap(v vmm.Version) map[string]string {
-	return map[string]string{
-		"driver": v.Driver, "vmm": v.VMM, "machine": v.Machine,
-		"accel": string(v.Accel), "cpu": v.CPU,
-	}
 }

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"bulkhead/internal/pool"
@@ -11,11 +10,8 @@ import (
 	"bulkhead/internal/unwind"
 )
 
-// Causes of snapshots.
-const (
-	CauseManual   = "manual"
-	CauseTemplate = "template"
-)
+// causeManual is the cause of a snapshot that somebody asked for.
+const causeManual = "manual"
 
 // create makes the machine of a new sandbox from a template and starts it.
 // On error nothing of it is left.
@@ -32,33 +28,19 @@ func (b *box) create(ctx context.Context, from pool.SnapshotID) (err error) {
 	if err := b.m.Store.Save(ctx, rec); err != nil {
 		return err
 	}
-	if err := b.m.Journal.Begin(ctx, string(rec.ID), b.m.runDir(string(rec.ID))); err != nil {
+	if err := b.m.Machines.Claim(ctx, b.poolID()); err != nil {
 		return err
 	}
-	if _, err := b.m.Pool.NewMachine(ctx, pool.MachineID(rec.ID), from); err != nil {
+	if _, err := b.m.Machines.Pool.NewMachine(ctx, b.poolID(), from); err != nil {
 		return err
 	}
-	l, err := b.load(ctx, true)
+	l, err := b.m.Machines.Restore(ctx, b.poolID(), rec.Size, rec.Identity.proto())
 	if err != nil {
 		return err
 	}
 	b.put(l)
 	b.settle(ctx, lifecycle.Started, "")
 	return nil
-}
-
-// load starts the machine from the state that its files came with. A machine
-// that is new takes on its identity; one that comes back has it already.
-func (b *box) load(ctx context.Context, anew bool) (*live, error) {
-	rec := b.record()
-	files, spec, err := b.m.prepareRun(rec)
-	if err != nil {
-		return nil, err
-	}
-	if anew {
-		return b.m.restore(ctx, spec, files.State, rec.Identity.proto())
-	}
-	return b.m.restore(ctx, spec, files.State, nil)
 }
 
 // snapshot takes a snapshot of the running machine, which goes on.
@@ -68,7 +50,7 @@ func (b *box) snapshot(ctx context.Context, name, cause string) (snap pool.Snaps
 			b.settle(ctx, lifecycle.Ended, "")
 			return
 		}
-		if l := b.machine(); l != nil && !ended(l) {
+		if l := b.machine(); l != nil && !l.Ended() {
 			b.settle(ctx, lifecycle.Ended, "")
 			return
 		}
@@ -78,45 +60,19 @@ func (b *box) snapshot(ctx context.Context, name, cause string) (snap pool.Snaps
 	if _, err := b.guest(ctx); err != nil {
 		return snap, err
 	}
-	snap, at, err := b.m.take(ctx, b.machine(), b.poolID(), pool.Meta{
+	snap, at, err := b.m.Machines.Take(ctx, b.machine(), b.poolID(), pool.Meta{
 		Sandbox: string(rec.ID), Name: name, Parent: rec.Head, Cause: cause,
-		CPUs: rec.CPUs, MemoryMiB: rec.MemoryMiB,
+		CPUs: rec.Size.CPUs, MemoryMiB: rec.Size.MemoryMiB,
 	})
 	if err != nil {
 		return snap, fmt.Errorf("snapshot sandbox %s: %w", rec.Name, err)
 	}
 	b.setHead(snap.ID)
 	b.log.InfoContext(ctx, "snapshot taken", "snapshot", string(snap.ID), "stopped", at.Stopped, "frozen", at.Frozen)
-	b.m.Events.Append(ctx, "snapshot.taken", rec.ID, map[string]string{
+	b.m.Events.Append(ctx, "snapshot.taken", string(rec.ID), map[string]string{
 		"snapshot": string(snap.ID), "name": name, "cause": cause, "stopped": at.Stopped.String(),
 	})
 	return snap, nil
-}
-
-// take flushes, captures and commits one moment of a machine.
-func (m *Manager) take(ctx context.Context, l *live, id pool.MachineID, meta pool.Meta) (snap pool.Snapshot, at stoppedMoment, err error) {
-	draft, err := m.Pool.Begin(ctx, id)
-	if err != nil {
-		return snap, at, err
-	}
-	defer func() {
-		if derr := draft.Discard(context.WithoutCancel(ctx)); derr != nil {
-			m.Log.WarnContext(ctx, "snapshot draft not discarded", "err", derr)
-		}
-	}()
-	if err := m.flush(ctx, l, id); err != nil {
-		return snap, at, err
-	}
-	if at, err = m.capture(ctx, l, draft); err != nil {
-		return snap, at, err
-	}
-	version, err := m.Driver.Version(ctx)
-	if err != nil {
-		return snap, at, err
-	}
-	meta.Created, meta.Stopped, meta.Version = m.Clock(), at.Stopped, versionMap(version)
-	snap, err = draft.Commit(ctx, meta)
-	return snap, at, err
 }
 
 // rollback puts the machine back to snap, in place. The VMM ends; what the
@@ -133,10 +89,10 @@ func (b *box) rollback(ctx context.Context, snap pool.Snapshot) (took time.Durat
 	if err := b.halt(ctx); err != nil {
 		return 0, err
 	}
-	if _, err := b.m.Pool.Rollback(ctx, b.poolID(), snap.ID); err != nil {
+	if _, err := b.m.Machines.Pool.Rollback(ctx, b.poolID(), snap.ID); err != nil {
 		return 0, err
 	}
-	l, err := b.load(ctx, false)
+	l, err := b.m.Machines.Restore(ctx, b.poolID(), rec.Size, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -144,7 +100,7 @@ func (b *box) rollback(ctx context.Context, snap pool.Snapshot) (took time.Durat
 	b.put(l)
 	b.setHead(snap.ID)
 	b.settle(ctx, lifecycle.Started, "")
-	b.m.Events.Append(ctx, "sandbox.rolled_back", rec.ID, map[string]string{"snapshot": string(snap.ID), "took": took.String()})
+	b.m.Events.Append(ctx, "sandbox.rolled_back", string(rec.ID), map[string]string{"snapshot": string(snap.ID), "took": took.String()})
 	return took, nil
 }
 
@@ -158,11 +114,7 @@ func (b *box) start(ctx context.Context) (err error) {
 			b.settle(ctx, lifecycle.Failed, err.Error())
 		}
 	}()
-	_, spec, err := b.m.prepareRun(rec)
-	if err != nil {
-		return err
-	}
-	l, err := b.m.boot(ctx, spec, rec.Identity.proto())
+	l, err := b.m.Machines.Boot(ctx, b.poolID(), rec.Size, rec.Identity.proto())
 	if err != nil {
 		return err
 	}
@@ -186,15 +138,8 @@ func (b *box) remove(ctx context.Context) error {
 
 // halt ends the VMM if one runs.
 func (b *box) halt(ctx context.Context) error {
-	l := b.take()
-	if l == nil {
-		return nil
-	}
-	if l.guest != nil {
-		l.guest.Close()
-	}
-	if err := l.vm.Kill(ctx); err != nil {
-		return fmt.Errorf("end VMM: %w", err)
+	if l := b.take(); l != nil {
+		return l.Kill(ctx)
 	}
 	return nil
 }
@@ -209,31 +154,16 @@ func (b *box) setHead(id pool.SnapshotID) {
 func (b *box) diedWithin(ctx context.Context, err error) {
 	reason := err.Error()
 	if l := b.take(); l != nil {
-		reason = l.vm.Exit().Reason
+		reason = l.VM.Exit().Reason
 	}
 	b.settle(ctx, lifecycle.Failed, reason)
 }
 
-func ended(l *live) bool {
-	select {
-	case <-l.vm.Done():
-		return true
-	default:
-		return false
-	}
-}
-
-// discard removes everything that the host has of a sandbox, in an order in
-// which a crash leaves a record as long as it leaves anything. It is
+// discard removes everything that the host has of a sandbox. The record goes
+// last, so that a crash leaves one as long as it leaves anything. It is
 // idempotent.
 func (m *Manager) discard(ctx context.Context, id ID) error {
-	if err := m.Driver.Reap(ctx, m.runDir(string(id))); err != nil {
-		return fmt.Errorf("end VMM: %w", err)
-	}
-	if err := os.RemoveAll(m.runDir(string(id))); err != nil {
-		return fmt.Errorf("remove run directory: %w", err)
-	}
-	if err := m.Pool.RemoveMachine(ctx, pool.MachineID(id)); err != nil {
+	if err := m.Machines.Discard(ctx, pool.MachineID(id)); err != nil {
 		return err
 	}
 	snaps, err := m.snapshotsOf(id)
@@ -241,12 +171,9 @@ func (m *Manager) discard(ctx context.Context, id ID) error {
 		return err
 	}
 	for _, s := range snaps {
-		if err := m.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
+		if err := m.Machines.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
 			return err
 		}
-	}
-	if err := m.Journal.End(ctx, string(id)); err != nil {
-		return err
 	}
 	return m.Store.Delete(ctx, id)
 }

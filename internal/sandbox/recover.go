@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/template"
 )
 
 // Recover takes over what an earlier daemon left: running machines are
@@ -50,7 +51,7 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 			rec.Reason = reason
 		}
 		// A restore that was never confirmed may still have a VMM.
-		if err := m.Driver.Reap(ctx, m.runDir(string(rec.ID))); err != nil {
+		if err := m.Machines.Driver.Reap(ctx, m.Machines.Dir(pool.MachineID(rec.ID))); err != nil {
 			return true, err
 		}
 		l = nil
@@ -59,7 +60,7 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 		return true, err
 	}
 	if rec.State != was {
-		m.Events.Append(ctx, "sandbox.recovered", rec.ID, map[string]string{
+		m.Events.Append(ctx, "sandbox.recovered", string(rec.ID), map[string]string{
 			"from": string(was), "to": string(rec.State), "name": rec.Name, "reason": rec.Reason,
 		})
 	}
@@ -76,15 +77,15 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 
 // reattach returns the machine of a sandbox that should have one, or why
 // there is none.
-func (m *Manager) reattach(ctx context.Context, rec Record) (*live, string, error) {
+func (m *Manager) reattach(ctx context.Context, rec Record) (*live.Machine, string, error) {
 	if !rec.State.Live() {
 		return nil, "", nil
 	}
-	_, spec, err := m.prepareRun(rec)
+	spec, _, err := m.Machines.Spec(pool.MachineID(rec.ID), rec.Size)
 	if err != nil {
 		return nil, "its files are not in the pool: " + err.Error(), nil
 	}
-	vm, err := m.Driver.Attach(ctx, spec)
+	vm, err := m.Machines.Driver.Attach(ctx, spec)
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
 		if rec.State == lifecycle.Running || rec.State == lifecycle.Snapshotting {
@@ -94,7 +95,7 @@ func (m *Manager) reattach(ctx context.Context, rec Record) (*live, string, erro
 	case err != nil:
 		return nil, "", err
 	}
-	return &live{vm: vm}, fmt.Sprintf("daemon ended while %s", rec.State), nil
+	return &live.Machine{VM: vm}, fmt.Sprintf("daemon ended while %s", rec.State), nil
 }
 
 // thaw continues a machine that the last daemon may have left stopped or
@@ -105,7 +106,7 @@ func (b *box) thaw(log *slog.Logger) {
 	if l == nil {
 		return
 	}
-	if err := l.vm.Continue(ctx); err != nil {
+	if err := l.VM.Continue(ctx); err != nil {
 		log.WarnContext(ctx, "machine not continued", "err", err)
 		return
 	}
@@ -114,61 +115,19 @@ func (b *box) thaw(log *slog.Logger) {
 	}
 }
 
-// sweep releases what a build left: its machine, its VMM, and a snapshot that
-// no template names yet. Whatever else no record names is left alone and
-// reported: records come before things and go after them, so it can only mean
-// that records were lost, and then the pool is all that is left.
+// sweep has the templates release what an interrupted build left. Whatever
+// else no record names is left alone and reported: records come before things
+// and go after them, so it can only mean that records were lost, and then the
+// pool is all that is left.
 func (m *Manager) sweep(ctx context.Context, known map[ID]bool) error {
-	entries, err := os.ReadDir(m.RunDir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read run directories: %w", err)
-	}
-	machines, err := m.Pool.Machines()
+	machines, err := m.Machines.Found()
 	if err != nil {
 		return err
-	}
-	found := map[string]bool{}
-	for _, e := range entries {
-		found[e.Name()] = true
 	}
 	for _, id := range machines {
-		found[string(id)] = true
-	}
-	for id := range found {
-		switch {
-		case known[ID(id)]:
-		case strings.HasPrefix(id, buildPrefix):
-			m.Log.InfoContext(ctx, "removed what a build left", "sandbox", id)
-			if err := m.discardBuild(ctx, id); err != nil {
-				return err
-			}
-		default:
-			m.Log.ErrorContext(ctx, "machine without a record left alone", "sandbox", id)
+		if !known[ID(id)] && !template.Owns(id) {
+			m.Log.ErrorContext(ctx, "machine without a record left alone", "sandbox", string(id))
 		}
 	}
-	return m.sweepTemplates(ctx)
-}
-
-func (m *Manager) sweepTemplates(ctx context.Context) error {
-	templates, err := m.Templates.Templates(ctx)
-	if err != nil {
-		return fmt.Errorf("read templates: %w", err)
-	}
-	used := map[pool.SnapshotID]bool{}
-	for _, t := range templates {
-		used[t.Snapshot] = true
-	}
-	snaps, err := m.Pool.Snapshots()
-	if err != nil {
-		return err
-	}
-	for _, s := range snaps {
-		if s.Cause == CauseTemplate && !used[s.ID] {
-			m.Log.InfoContext(ctx, "removed an unused template snapshot", "snapshot", string(s.ID))
-			if err := m.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return m.Templates.Sweep(ctx, machines)
 }

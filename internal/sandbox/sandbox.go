@@ -6,9 +6,10 @@
 // table in package lifecycle; callers wait. A second request therefore waits
 // for the first, and what no longer fits by then is refused by name.
 //
-// The heart knows its neighbours as contracts: vmm.Driver for machines, Guest
-// for what is inside, pool for files, and the small stores below. It must not
-// import a driver, the database or anything that speaks HTTP to users.
+// What a running machine is and how it is started, captured and released is
+// package live's; what sandboxes start from is package template's. The heart
+// knows its other neighbours by the small interfaces below. It must not import
+// a driver, the database or anything that speaks HTTP to users.
 //
 // Everything that exists on the host for a sandbox (files in the pool, a run
 // directory, a VMM process) is named after its id, and the record that names
@@ -19,11 +20,12 @@ package sandbox
 import (
 	"context"
 	"crypto/rand"
-	"net/http"
 	"time"
 
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/template"
 	"bulkhead/proto/machine"
 )
 
@@ -43,8 +45,9 @@ type Record struct {
 	Created time.Time
 	// Started is when the machine last began to run.
 	Started time.Time
-	// CPUs, MemoryMiB and DiskMiB are the machine's sizes.
-	CPUs, MemoryMiB, DiskMiB int
+	// Size and DiskMiB are the machine's.
+	Size    live.Size
+	DiskMiB int
 	// Head is the snapshot that the machine was last equal to, "" before the
 	// first.
 	Head     pool.SnapshotID
@@ -64,18 +67,6 @@ func (i Identity) proto() *machine.Identity {
 	return &machine.Identity{Hostname: i.Hostname, MachineId: i.MachineID, Env: i.Env}
 }
 
-// Template is a prepared machine that sandboxes start from.
-type Template struct {
-	Name     string
-	Snapshot pool.SnapshotID
-	Created  time.Time
-	// CPUs, MemoryMiB and DiskMiB are the sizes of machines made from it.
-	CPUs, MemoryMiB, DiskMiB int
-	// Kernel is the release of the guest's kernel: "6.1.0-56-cloud-amd64".
-	Kernel string
-	Accel  string
-}
-
 // Store keeps records. Save replaces the record of the same id as one step;
 // it returns a fault.Exists error for a name that another record has.
 type Store interface {
@@ -84,43 +75,18 @@ type Store interface {
 	List(ctx context.Context) ([]Record, error)
 }
 
-// TemplateStore keeps templates by name.
-type TemplateStore interface {
-	SaveTemplate(ctx context.Context, t Template) error
-	DeleteTemplate(ctx context.Context, name string) error
-	Templates(ctx context.Context) ([]Template, error)
-}
-
-// Journal remembers that the VMM of a machine may exist. Begin comes before
-// it is started, End after it is gone; both may be repeated.
-type Journal interface {
-	Begin(ctx context.Context, owner, runDir string) error
-	End(ctx context.Context, owner string) error
+// Templates knows the prepared machines that sandboxes start from.
+type Templates interface {
+	// Get returns the template of a name, or a fault.NotFound error.
+	Get(ctx context.Context, name string) (template.Template, error)
+	// Sweep removes what interrupted builds left, given all machines.
+	Sweep(ctx context.Context, machines []pool.MachineID) error
 }
 
 // Events records what happened. It never fails towards the caller: what
 // cannot be recorded is the log's business.
 type Events interface {
-	Append(ctx context.Context, typ string, id ID, fields map[string]string)
-}
-
-// Guest is the inside of one running machine.
-type Guest interface {
-	// Status says whether the machine has booted and is frozen.
-	Status(ctx context.Context) (*machine.StatusResponse, error)
-	// Sync writes dirty file data to the disk.
-	Sync(ctx context.Context) error
-	// Freeze stops every process but the agent.
-	Freeze(ctx context.Context) error
-	// Resume corrects clock and randomness, takes on identity unless it is
-	// nil, then thaws. Nil means that the guest confirmed all of it.
-	Resume(ctx context.Context, identity *machine.Identity) error
-	// Transport carries HTTP to the guest's services.
-	Transport() http.RoundTripper
-	// Done is closed when the connection is lost.
-	Done() <-chan struct{}
-	// Close ends the connection; repeating it is no error.
-	Close() error
+	Append(ctx context.Context, typ, id string, fields map[string]string)
 }
 
 const idAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789"

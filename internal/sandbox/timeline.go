@@ -34,13 +34,13 @@ func (m *Manager) RemoveSnapshot(ctx context.Context, ref, snapRef string) error
 		return err
 	}
 	return b.do(ctx, lifecycle.Prune, func(ctx context.Context) error {
-		return m.Pool.RemoveSnapshot(ctx, s.ID)
+		return m.Machines.Pool.RemoveSnapshot(ctx, s.ID)
 	})
 }
 
 // snapshotsOf lists a sandbox's snapshots, oldest first.
 func (m *Manager) snapshotsOf(id ID) ([]pool.Snapshot, error) {
-	all, err := m.Pool.Snapshots()
+	all, err := m.Machines.Pool.Snapshots()
 	return slices.DeleteFunc(all, func(s pool.Snapshot) bool { return s.Sandbox != string(id) }), err
 }
 
@@ -67,7 +67,7 @@ func (m *Manager) findSnapshot(b *box, ref string) (pool.Snapshot, error) {
 	case 0:
 		// A damaged manifest does not say whose it is; whoever names it by its
 		// id is told about the damage.
-		if _, err := m.Pool.Snapshot(pool.SnapshotID(ref)); fault.Is(err, fault.Corrupt) {
+		if _, err := m.Machines.Pool.Snapshot(pool.SnapshotID(ref)); fault.Is(err, fault.Corrupt) {
 			return pool.Snapshot{}, err
 		}
 		return pool.Snapshot{}, fault.New(fault.NotFound, "snapshot %q is not in the timeline of sandbox %s", clip(ref), rec.Name).

@@ -29,7 +29,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"unknown sandbox", []string{"exec", "nobody", "--", "true"}, `"nobody" not found`},
 		{"ambiguous prefix", []string{"inspect", "i"}, "fits"},
-		{"empty reference", []string{"inspect", ""}, "not found"},
+		{"empty reference", []string{"inspect", ""}, "not the id or name"},
 		{"duplicate name", []string{"create", "base", "--name", "input-a"}, "exists already"},
 		{"snapshot of another sandbox", []string{"rollback", "input-a", "of-b"}, "not in the timeline"},
 		{"unknown snapshot", []string{"rollback", "input-a", "never"}, "not in the timeline"},
@@ -77,7 +77,7 @@ func TestCorruptSnapshotIsRefused(t *testing.T) {
 		{"flipped byte in the state", "device state", func(dir string) error { return flip(filepath.Join(dir, "state"), 100) }},
 		{"truncated memory", "memory", func(dir string) error { return os.Truncate(filepath.Join(dir, "memory"), 4096) }},
 		{"truncated disk", "disk", func(dir string) error { return os.Truncate(filepath.Join(dir, "disk"), 4096) }},
-		{"flipped byte in the manifest", "manifest", func(dir string) error { return flip(filepath.Join(dir, "manifest.json"), 40) }},
+		{"flipped byte in the manifest", "manifest", func(dir string) error { return flip(filepath.Join(dir, "manifest"), 40) }},
 		{"missing state", "device state", func(dir string) error { return os.Remove(filepath.Join(dir, "state")) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -33,9 +33,7 @@ func (h *Host) Create(name string) *Box {
 	h.tb.Helper()
 	h.Must("create", "base", "--name", name)
 	h.tb.Cleanup(func() {
-		if h.daemon != nil {
-			h.CLI("rm", "-f", name) // a test may have removed it
-		}
+		h.CLI("rm", "-f", name) // a test may have removed it, or the daemon
 	})
 	return &Box{h: h, Name: name}
 }

@@ -92,6 +92,21 @@ func Start(args ...string) (*Host, error) {
 	return h, nil
 }
 
+// Lent returns a host whose daemon the caller runs itself, on the state
+// directory dir. The caller takes it down.
+func Lent(tb testing.TB, dir string) *Host {
+	tb.Helper()
+	bin, err := binary()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &Host{tb: tb, Bin: bin, Dir: dir, Cache: cache}
+}
+
 // With returns the same host reporting to another test.
 func (h *Host) With(tb testing.TB) *Host {
 	c := *h
@@ -150,10 +165,11 @@ func (h *Host) Serve() error {
 		close(exited)
 	}()
 	h.daemon, h.exited = cmd, exited
-	return h.awaitDaemon()
+	return h.Await()
 }
 
-func (h *Host) awaitDaemon() error {
+// Await waits until the daemon answers.
+func (h *Host) Await() error {
 	c := client.New(h.Socket())
 	limit := time.NewTimer(Patience)
 	defer limit.Stop()
@@ -196,7 +212,7 @@ func (h *Host) end(sig syscall.Signal) {
 
 // LogTail returns the end of the daemon's log.
 func (h *Host) LogTail(n int) string {
-	b, err := os.ReadFile(h.log.Name())
+	b, err := os.ReadFile(filepath.Join(h.Dir, "daemon.log"))
 	if err != nil {
 		return err.Error()
 	}

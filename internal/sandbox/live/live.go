@@ -1,0 +1,254 @@
+// Package live is about machines that run: starting one so that it is right
+// before anything in it runs, taking one moment of it, and releasing all that
+// it has on the host.
+//
+// A running machine is a VMM and a connection to the agent in its guest. Both
+// sandboxes and the building of templates are made of it. live knows no
+// records, names or states; it knows the contracts of vmm and pool, and the
+// guest by the interface below. A Runner is safe for concurrent use; a Machine
+// belongs to one owner.
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"bulkhead/internal/pool"
+	"bulkhead/internal/unwind"
+	"bulkhead/internal/vmm"
+	"bulkhead/proto/machine"
+)
+
+// Bounds on what a guest may take. They are generous because guests under a
+// software translator on a busy host are slow; a guest that exceeds them is
+// broken.
+const (
+	// restoreTimeout covers the first answer of a restored machine: 0.3 s
+	// measured when idle.
+	restoreTimeout = 30 * time.Second
+	// BootTimeout covers kernel, init and agent: 15 s measured when idle.
+	BootTimeout = 4 * time.Minute
+	// guestTimeout covers one call to a running guest.
+	guestTimeout = 30 * time.Second
+)
+
+// Guest is the inside of one running machine.
+type Guest interface {
+	// Status says whether the machine has booted and is frozen.
+	Status(ctx context.Context) (*machine.StatusResponse, error)
+	// Sync writes dirty file data to the disk.
+	Sync(ctx context.Context) error
+	// Freeze stops every process but the agent.
+	Freeze(ctx context.Context) error
+	// Resume corrects clock and randomness, takes on identity unless it is
+	// nil, then thaws. Nil means that the guest confirmed all of it.
+	Resume(ctx context.Context, identity *machine.Identity) error
+	// Transport carries HTTP to the guest's services.
+	Transport() http.RoundTripper
+	// Done is closed when the connection is lost.
+	Done() <-chan struct{}
+	// Close ends the connection; repeating it is no error.
+	Close() error
+}
+
+// Journal remembers that the VMM of a machine may exist. Begin comes before
+// it is started, End after it is gone; both may be repeated.
+type Journal interface {
+	Begin(ctx context.Context, owner, runDir string) error
+	End(ctx context.Context, owner string) error
+}
+
+// Runner is what machines are run with.
+type Runner struct {
+	Driver  vmm.Driver
+	Pool    *pool.Pool
+	Connect func(context.Context, net.Conn) (Guest, error)
+	Journal Journal
+	// RunDir holds one folder per machine, named after its id.
+	RunDir string
+	// Clock is the host's time.
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Machine is a machine that runs.
+type Machine struct {
+	VM vmm.Machine
+	// Guest is nil until somebody has connected.
+	Guest Guest
+}
+
+// Ended reports whether the machine's VMM is gone.
+func (m *Machine) Ended() bool {
+	select {
+	case <-m.VM.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// Disconnect ends the connection to the guest, if there is one.
+func (m *Machine) Disconnect() {
+	if m.Guest != nil {
+		m.Guest.Close()
+	}
+}
+
+// Kill ends the machine and waits until it is gone.
+func (m *Machine) Kill(ctx context.Context) error {
+	m.Disconnect()
+	if err := m.VM.Kill(ctx); err != nil {
+		return fmt.Errorf("end VMM: %w", err)
+	}
+	return nil
+}
+
+// Size is what a machine is made of.
+type Size struct{ CPUs, MemoryMiB int }
+
+// Dir is the run directory of a machine.
+func (r *Runner) Dir(id pool.MachineID) string { return filepath.Join(r.RunDir, string(id)) }
+
+// Spec returns what to run for a machine that is in the pool, with its run
+// directory made, and the path of the state that its files came with.
+func (r *Runner) Spec(id pool.MachineID, size Size) (spec vmm.Spec, state string, err error) {
+	f, err := r.Pool.Machine(id)
+	if err != nil {
+		return spec, "", err
+	}
+	spec = vmm.Spec{
+		ID: string(id), CPUs: size.CPUs, MemoryMiB: size.MemoryMiB,
+		Memory: f.Memory, Disk: f.Disk, Kernel: f.Kernel, Initrd: f.Initrd, RunDir: r.Dir(id),
+	}
+	if err := os.MkdirAll(spec.RunDir, 0o700); err != nil {
+		return spec, "", fmt.Errorf("make run directory: %w", err)
+	}
+	return spec, f.State, nil
+}
+
+// Restore starts a machine from the state that its files came with, and
+// returns when its guest has confirmed that clock, randomness and identity
+// are right. A nil identity leaves the one that the machine has. On error
+// nothing runs.
+func (r *Runner) Restore(ctx context.Context, id pool.MachineID, size Size, identity *machine.Identity) (*Machine, error) {
+	spec, state, err := r.Spec(id, size)
+	if err != nil {
+		return nil, err
+	}
+	return r.bringUp(ctx, identity, restoreTimeout, func() (vmm.Machine, error) {
+		vm, err := r.Driver.Restore(ctx, spec, state)
+		if err != nil {
+			return nil, fmt.Errorf("load machine: %w", err)
+		}
+		if err := vm.Continue(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("continue machine: %w", err), vm.Kill(context.WithoutCancel(ctx)))
+		}
+		return vm, nil
+	})
+}
+
+// Boot starts a machine from power-on and returns when its agent has
+// confirmed the same as after a restore. On error nothing runs.
+func (r *Runner) Boot(ctx context.Context, id pool.MachineID, size Size, identity *machine.Identity) (*Machine, error) {
+	spec, _, err := r.Spec(id, size)
+	if err != nil {
+		return nil, err
+	}
+	return r.bringUp(ctx, identity, BootTimeout, func() (vmm.Machine, error) { return r.Driver.Boot(ctx, spec) })
+}
+
+func (r *Runner) bringUp(ctx context.Context, identity *machine.Identity, limit time.Duration, start func() (vmm.Machine, error)) (m *Machine, err error) {
+	var undo unwind.Stack
+	defer undo.OnError(ctx, &err)
+	vm, err := start()
+	if err != nil {
+		return nil, err
+	}
+	undo.Add("kill VMM", vm.Kill)
+	g, err := r.greet(ctx, vm, identity, limit)
+	if err != nil {
+		return nil, fmt.Errorf("guest: %w", err)
+	}
+	return &Machine{VM: vm, Guest: g}, nil
+}
+
+// Greet connects to the agent of a machine that runs already, and has it make
+// the machine right.
+func (r *Runner) Greet(ctx context.Context, vm vmm.Machine) (Guest, error) {
+	return r.greet(ctx, vm, nil, restoreTimeout)
+}
+
+func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Identity, limit time.Duration) (Guest, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
+	defer cancel()
+	conn, err := vm.Guest(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open channel: %w", err)
+	}
+	g, err := r.Connect(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("connect to agent: %w", exitedOr(vm, err))
+	}
+	if err := g.Resume(ctx, identity); err != nil {
+		g.Close()
+		return nil, fmt.Errorf("make machine right: %w", exitedOr(vm, err))
+	}
+	return g, nil
+}
+
+// exitedOr adds to err how vm ended, if it did: that explains it.
+func exitedOr(vm vmm.Machine, err error) error {
+	select {
+	case <-vm.Done():
+		return fmt.Errorf("%s: %w", vm.Exit().Reason, err)
+	default:
+		return err
+	}
+}
+
+// Found lists every machine of which there are files or a run directory.
+func (r *Runner) Found() ([]pool.MachineID, error) {
+	machines, err := r.Pool.Machines()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(r.RunDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read run directories: %w", err)
+	}
+	for _, e := range entries {
+		machines = append(machines, pool.MachineID(e.Name()))
+	}
+	slices.Sort(machines)
+	return slices.Compact(machines), nil
+}
+
+// Claim records that the machine may have a VMM from now on.
+func (r *Runner) Claim(ctx context.Context, id pool.MachineID) error {
+	return r.Journal.Begin(ctx, string(id), r.Dir(id))
+}
+
+// Discard releases everything that a machine has on the host: VMM, run
+// directory, files, and then the claim. It is idempotent.
+func (r *Runner) Discard(ctx context.Context, id pool.MachineID) error {
+	if err := r.Driver.Reap(ctx, r.Dir(id)); err != nil {
+		return fmt.Errorf("end VMM: %w", err)
+	}
+	if err := os.RemoveAll(r.Dir(id)); err != nil {
+		return fmt.Errorf("remove run directory: %w", err)
+	}
+	if err := r.Pool.RemoveMachine(ctx, id); err != nil {
+		return err
+	}
+	return r.Journal.End(ctx, string(id))
+}

@@ -1,0 +1,206 @@
+package template
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bulkhead/internal/fault"
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/vmm"
+
+	"golang.org/x/sys/unix"
+)
+
+// Spec says what template to build.
+type Spec struct {
+	Name string
+	// CPUs is 1 to 64; MemoryMiB an even number from 128 up; DiskMiB from
+	// 1024 up.
+	live.Size
+	DiskMiB int
+	// Packages are Debian packages on top of those that every template has.
+	Packages   []string
+	BuildTools bool
+}
+
+func (s Spec) check() error {
+	var host unix.Sysinfo_t
+	if err := unix.Sysinfo(&host); err != nil {
+		return fmt.Errorf("read the host's memory: %w", err)
+	}
+	hostMiB := int(host.Totalram * uint64(host.Unit) >> 20)
+	switch {
+	case s.CPUs < 1 || s.CPUs > 64:
+		return fault.New(fault.Invalid, "cpus %d: not within 1 to 64", s.CPUs)
+	case s.MemoryMiB < 128 || s.MemoryMiB%2 != 0:
+		return fault.New(fault.Invalid, "memory %d MiB: not an even number from 128 up", s.MemoryMiB)
+	case s.MemoryMiB > hostMiB:
+		return fault.New(fault.Invalid, "memory %d MiB: the host has %d MiB", s.MemoryMiB, hostMiB)
+	case s.DiskMiB < 1024 || s.DiskMiB > 16<<20:
+		return fault.New(fault.Invalid, "disk %d MiB: not within 1024 to 16777216", s.DiskMiB)
+	}
+	return nil
+}
+
+// Build builds a template, replacing one of the same name. A cancelled or
+// failed build leaves things as they were.
+func (b *Builder) Build(ctx context.Context, spec Spec, progress Progress) (Template, error) {
+	if err := spec.check(); err != nil {
+		return Template{}, err
+	}
+	select {
+	case <-b.building:
+		defer func() { b.building <- struct{}{} }()
+	case <-ctx.Done():
+		return Template{}, ctx.Err()
+	}
+	t, err := b.build(ctx, spec, &stepper{tell: progress, clock: b.Clock})
+	if err != nil {
+		return Template{}, fmt.Errorf("build template %s: %w", spec.Name, err)
+	}
+	return t, nil
+}
+
+func (b *Builder) build(ctx context.Context, spec Spec, steps *stepper) (t Template, err error) {
+	img, err := b.Images.Build(ctx, spec, steps.relay)
+	if err != nil {
+		return t, err
+	}
+	version, err := b.Driver.Version(ctx)
+	if err != nil {
+		return t, err
+	}
+	cache := filepath.Join(b.Cache, "templates", key(spec, img, version))
+	snap, err := b.fromCache(ctx, cache, steps)
+	if errors.Is(err, fs.ErrNotExist) {
+		if snap, err = b.prepare(ctx, spec, img, steps); err == nil {
+			b.toCache(ctx, snap.ID, cache)
+		}
+	}
+	if err != nil {
+		return t, err
+	}
+	t = Template{
+		Name: spec.Name, Snapshot: snap.ID, Created: b.Clock(), Size: spec.Size, DiskMiB: spec.DiskMiB,
+		Kernel: img.KernelRelease, Accel: string(version.Accel),
+	}
+	return t, b.publish(ctx, t)
+}
+
+// publish makes t the template of its name and removes what it replaces.
+func (b *Builder) publish(ctx context.Context, t Template) error {
+	old, olderr := b.Get(ctx, t.Name)
+	if err := b.Store.SaveTemplate(ctx, t); err != nil {
+		return errors.Join(err, b.Pool.RemoveSnapshot(context.WithoutCancel(ctx), t.Snapshot))
+	}
+	b.Events.Append(ctx, "template.built", "", map[string]string{"template": t.Name, "snapshot": string(t.Snapshot)})
+	if olderr != nil {
+		return nil
+	}
+	return b.Pool.RemoveSnapshot(ctx, old.Snapshot)
+}
+
+func (b *Builder) fromCache(ctx context.Context, dir string, steps *stepper) (pool.Snapshot, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return pool.Snapshot{}, err
+	}
+	defer steps.begin("copy the prepared machine from the cache", ownSteps)()
+	snap, err := b.Pool.Import(ctx, dir)
+	if fault.Is(err, fault.Corrupt) {
+		b.Log.WarnContext(ctx, "cached template is corrupt, building anew", "err", err)
+		return snap, errors.Join(fs.ErrNotExist, os.RemoveAll(dir))
+	}
+	return snap, err
+}
+
+// toCache keeps a copy for later builds. A cache that cannot be written costs
+// time, not correctness.
+func (b *Builder) toCache(ctx context.Context, snap pool.SnapshotID, dir string) {
+	err := os.MkdirAll(filepath.Dir(dir), 0o700)
+	if err == nil {
+		err = b.Pool.Export(ctx, snap, dir)
+	}
+	if err != nil {
+		b.Log.WarnContext(ctx, "template not cached", "snapshot", string(snap), "err", err)
+	}
+}
+
+// prepare boots a machine from the image, waits until it is up, and takes the
+// snapshot that sandboxes will start from. Nothing else of it stays.
+func (b *Builder) prepare(ctx context.Context, spec Spec, img Image, steps *stepper) (snap pool.Snapshot, err error) {
+	id := newBuildID()
+	defer func() { err = errors.Join(err, b.Discard(context.WithoutCancel(ctx), id)) }()
+	if err := b.Claim(ctx, id); err != nil {
+		return snap, err
+	}
+	m, err := b.boot(ctx, id, spec, img, steps)
+	if err != nil {
+		return snap, err
+	}
+	defer m.Disconnect()
+	done := steps.begin("wait for the system to be up", 1)
+	if err := awaitUp(ctx, m.Guest); err != nil {
+		return snap, err
+	}
+	done()
+	defer steps.begin("take the snapshot", 1)()
+	snap, _, err = b.Take(ctx, m, id, pool.Meta{
+		Name: spec.Name, Cause: cause, CPUs: spec.CPUs, MemoryMiB: spec.MemoryMiB,
+	})
+	return snap, err
+}
+
+func (b *Builder) boot(ctx context.Context, id pool.MachineID, spec Spec, img Image, steps *stepper) (*live.Machine, error) {
+	defer steps.begin("boot the machine", 1)()
+	_, err := b.Pool.ImportMachine(ctx, id, pool.Source{
+		Disk: img.Disk, Kernel: img.Kernel, Initrd: img.Initrd,
+		DiskBytes: int64(spec.DiskMiB) << 20, MemoryBytes: int64(spec.MemoryMiB) << 20,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.Boot(ctx, id, spec.Size, nil)
+}
+
+// awaitUp waits until the image's init says that the system is up. A system
+// with failed units is up too; which ones failed is the image's matter.
+func awaitUp(ctx context.Context, g live.Guest) error {
+	ctx, cancel := context.WithTimeout(ctx, live.BootTimeout)
+	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s, err := g.Status(ctx)
+		if err != nil {
+			return fmt.Errorf("ask for the system's state: %w", err)
+		}
+		switch s.GetInitState() {
+		case "running", "degraded", "none":
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("system is %q: %w", s.GetInitState(), ctx.Err())
+		}
+	}
+}
+
+// key is equal for templates that would come out the same on this host.
+func key(spec Spec, img Image, v vmm.Version) string {
+	b, err := json.Marshal([]any{spec.Size, img.Key, v})
+	if err != nil {
+		panic(err) // plain numbers and strings always encode
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

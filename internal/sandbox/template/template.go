@@ -1,0 +1,164 @@
+// Package template prepares the machines that sandboxes start from: an image
+// is booted once, and the snapshot of the system that came up is kept.
+//
+//	image ──ImportMachine──► machine ──Boot, up──► snapshot ──► template
+//	                                                  └──Export──► cache
+//
+// The cache holds prepared snapshots across state directories under a key of
+// all that goes into one, so the second build of a template copies files.
+//
+// template knows machines as package live runs them, and images by the
+// interface below. A Builder is safe for concurrent use; builds wait for each
+// other.
+package template
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"bulkhead/internal/fault"
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/live"
+)
+
+// cause marks the snapshots of templates.
+const cause = "template"
+
+// buildPrefix begins the ids of machines that exist only during a build.
+const buildPrefix = "t"
+
+// Template is a prepared machine.
+type Template struct {
+	Name     string
+	Snapshot pool.SnapshotID
+	Created  time.Time
+	// Size and DiskMiB are those of machines made from it.
+	Size    live.Size
+	DiskMiB int
+	// Kernel is the release of the guest's kernel: "6.1.0-56-cloud-amd64".
+	Kernel string
+	Accel  string
+}
+
+// Store keeps templates by name.
+type Store interface {
+	SaveTemplate(ctx context.Context, t Template) error
+	DeleteTemplate(ctx context.Context, name string) error
+	Templates(ctx context.Context) ([]Template, error)
+}
+
+// Events records what happened.
+type Events interface {
+	Append(ctx context.Context, typ, id string, fields map[string]string)
+}
+
+// Image is what a template's machine boots from: plain files on the host.
+type Image struct {
+	Disk, Kernel, Initrd string
+	// KernelRelease is what uname -r will say.
+	KernelRelease string
+	// Key is equal for images of equal content.
+	Key string
+}
+
+// Images builds images. What it built before it may return at once.
+type Images interface {
+	Build(ctx context.Context, spec Spec, progress Progress) (Image, error)
+}
+
+// Builder builds templates and looks after them.
+type Builder struct {
+	*live.Runner
+	Store  Store
+	Events Events
+	Images Images
+	// Cache is the folder that outlives state directories.
+	Cache string
+
+	building chan struct{} // holds a token for whoever builds
+}
+
+// New returns b, ready to use.
+func New(b Builder) *Builder {
+	b.building = make(chan struct{}, 1)
+	b.building <- struct{}{}
+	return &b
+}
+
+// List returns every template by name.
+func (b *Builder) List(ctx context.Context) ([]Template, error) { return b.Store.Templates(ctx) }
+
+// Get returns the template of a name.
+func (b *Builder) Get(ctx context.Context, name string) (Template, error) {
+	all, err := b.List(ctx)
+	if err != nil {
+		return Template{}, fmt.Errorf("read templates: %w", err)
+	}
+	for _, t := range all {
+		if t.Name == name {
+			return t, nil
+		}
+	}
+	return Template{}, fault.New(fault.NotFound, "template %q not found", name).
+		Hint("bulkhead template ls, or: bulkhead template build base")
+}
+
+// Remove removes a template. Sandboxes made from it keep what they have.
+func (b *Builder) Remove(ctx context.Context, name string) error {
+	t, err := b.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := b.Store.DeleteTemplate(ctx, name); err != nil {
+		return err
+	}
+	b.Events.Append(ctx, "template.removed", "", map[string]string{"template": name})
+	return b.Pool.RemoveSnapshot(ctx, t.Snapshot)
+}
+
+// Owns reports whether a machine belongs to a build.
+func Owns(id pool.MachineID) bool { return len(id) > 0 && string(id[:1]) == buildPrefix }
+
+// Sweep removes what builds of an earlier daemon left: those of the machines
+// that are theirs, and snapshots that no template names yet.
+func (b *Builder) Sweep(ctx context.Context, machines []pool.MachineID) error {
+	for _, id := range machines {
+		if !Owns(id) {
+			continue
+		}
+		b.Log.InfoContext(ctx, "removed what a build left", "sandbox", string(id))
+		if err := b.Discard(ctx, id); err != nil {
+			return err
+		}
+	}
+	all, err := b.List(ctx)
+	if err != nil {
+		return fmt.Errorf("read templates: %w", err)
+	}
+	used := map[pool.SnapshotID]bool{}
+	for _, t := range all {
+		used[t.Snapshot] = true
+	}
+	snaps, err := b.Pool.Snapshots()
+	if err != nil {
+		return err
+	}
+	for _, s := range snaps {
+		if s.Cause == cause && !used[s.ID] {
+			b.Log.InfoContext(ctx, "removed an unused template snapshot", "snapshot", string(s.ID))
+			if err := b.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func newBuildID() pool.MachineID {
+	b := make([]byte, 10)
+	rand.Read(b) // never fails: crypto/rand ends the program instead
+	return pool.MachineID(buildPrefix + hex.EncodeToString(b))
+}
