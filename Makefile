@@ -36,7 +36,7 @@ demo: setup build ## break a machine as root and roll it back, every step shown
 	@scripts/demo
 
 bench: setup build ## measure, next to the same thing by hand with the bare VMM
-	@go test -count=1 -run '^$$' -bench . -benchtime 5x -timeout 30m ./test/bench/...
+	@go run ./test/bench
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l client cmd internal proto test) && \

@@ -16,6 +16,9 @@ const (
 	// StateStarting means that the guest boots.
 	StateStarting State = "starting"
 	StateRunning  State = "running"
+	// StateHeld means that the machine stands still because the pool is full;
+	// it goes on by itself once there is room.
+	StateHeld State = "held"
 	// StateRollingBack lasts from the end of the old VMM to the first answer
 	// of the restored guest.
 	StateRollingBack State = "rolling_back"

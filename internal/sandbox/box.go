@@ -163,14 +163,18 @@ func (b *box) refused(err error) error {
 	switch {
 	case r.Event == lifecycle.Start:
 		return fault.New(fault.WrongState, "sandbox %s is %s already", rec.Name, r.State)
-	case r.State == lifecycle.Crashed || r.State == lifecycle.Stopped:
+	case r.State == lifecycle.Crashed || r.State == lifecycle.Stopped || r.State == lifecycle.Held:
 		return f.Hint("%s", wayBack(rec))
 	}
 	return f.Hint("bulkhead inspect %s", rec.Name)
 }
 
-// wayBack is the command that brings a crashed or stopped sandbox back.
+// wayBack is the command that brings a sandbox back that does not run: a held
+// one goes on once there is room.
 func wayBack(rec Record) string {
+	if rec.State == lifecycle.Held {
+		return "bulkhead timeline rm " + rec.Name + " SNAPSHOT"
+	}
 	if rec.Head != "" {
 		return "bulkhead rollback " + rec.Name + " " + string(rec.Head)
 	}
@@ -253,9 +257,8 @@ func (b *box) guest(ctx context.Context) (live.Guest, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	l := b.machine()
-	if l == nil {
-		rec := b.record()
+	l, rec := b.machine(), b.record()
+	if l == nil || rec.State == lifecycle.Held {
 		return nil, fault.New(fault.WrongState, "sandbox %s is %s", rec.Name, rec.State).Hint("bulkhead inspect %s", rec.Name)
 	}
 	if l.Guest != nil {

@@ -189,7 +189,8 @@ type Sandbox struct {
 	Record
 	// PID is the VMM's process number, 0 while there is none.
 	PID int
-	// WayBack is the command that brings a stopped or crashed sandbox back.
+	// WayBack is the command that brings a stopped, crashed or held sandbox
+	// back.
 	WayBack string
 }
 
@@ -198,7 +199,8 @@ func (b *box) view() Sandbox {
 	if l := b.machine(); l != nil {
 		s.PID = l.VM.PID()
 	}
-	if s.State == lifecycle.Crashed || s.State == lifecycle.Stopped {
+	switch s.State {
+	case lifecycle.Crashed, lifecycle.Stopped, lifecycle.Held:
 		s.WayBack = wayBack(s.Record)
 	}
 	return s

@@ -30,7 +30,11 @@ func (m *Manager) Recover(ctx context.Context) error {
 		}
 		known[rec.ID] = kept
 	}
-	return m.sweep(ctx, known)
+	if err := m.sweep(ctx, known); err != nil {
+		return err
+	}
+	m.owners.Go(m.guardRoom)
+	return nil
 }
 
 // recoverOne reports whether the sandbox still exists afterwards.
@@ -88,7 +92,7 @@ func (m *Manager) reattach(ctx context.Context, rec Record) (*live.Machine, stri
 	vm, err := m.Machines.Driver.Attach(ctx, spec)
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
-		if rec.State == lifecycle.Running || rec.State == lifecycle.Snapshotting {
+		if rec.State.Interrupted(true) == lifecycle.Running {
 			return nil, "VMM ended while no daemon ran", nil
 		}
 		return nil, fmt.Sprintf("daemon ended while %s", rec.State), nil

@@ -156,32 +156,57 @@ func TestRemoveDuringExec(t *testing.T) {
 	}
 }
 
+// A full pool refuses work before it begins. Guests that go on writing are
+// held before they break, and go on by themselves once there is room.
 func TestFullPoolRefusesBeforeTheWork(t *testing.T) {
 	h := harness.New(t, "--pool-size", "3GiB").Base()
 	b := h.Create("fills")
 	b.Sh("echo kept > /srv/kept")
 	b.Snapshot("kept")
-	b.Sh("head -c 900M /dev/urandom > /srv/big; sync")
-	var refused harness.Result
-	for i := range 8 {
-		refused = h.CLI("snapshot", b.Name, "--name", "more-"+string(rune('a'+i)))
-		if refused.Code != 0 {
-			break
+	// Writes until it is held; then the exec waits.
+	filled := make(chan harness.Result, 1)
+	go func() {
+		filled <- b.Exec("sh", "-c", "touch /srv/filling; for i in $(seq 40); do head -c 100M /dev/urandom > /srv/big$i; sync; done")
+	}()
+	s := await(t, b, client.StateHeld)
+	if !strings.Contains(s.Reason, "full") || s.Hint == "" {
+		t.Errorf("held without reason or way out: %+v", s)
+	}
+	for _, op := range [][]string{
+		{"snapshot", b.Name},
+		{"create", "base", "--name", "too-many"},
+		{"exec", b.Name, "--", "true"},
+	} {
+		if r := h.CLI(op...); r.Code == 0 || !strings.Contains(r.Stderr, "hint: ") {
+			t.Errorf("%v with a full pool: code %d, %q", op, r.Code, r.Stderr)
 		}
-		b.Sh("head -c 300M /dev/urandom > /srv/big; sync")
 	}
-	if refused.Code == 0 || !strings.Contains(refused.Stderr, "pool") || !strings.Contains(refused.Stderr, "hint:") {
-		t.Fatalf("full pool: code %d, %q", refused.Code, refused.Stderr)
-	}
-	if r := h.CLI("create", "base", "--name", "too-many"); r.Code == 0 || !strings.Contains(r.Stderr, "pool") {
-		t.Errorf("create in a full pool: code %d, %q", r.Code, r.Stderr)
-	}
-	if got := b.Inspect().State; got != client.StateRunning {
+	if got := b.Inspect().State; got != client.StateHeld {
 		t.Fatalf("sandbox is %s", got)
 	}
+	// Going back needs no room and makes some.
 	b.Rollback("kept")
-	if got := b.Sh("cat /srv/kept"); got != "kept" {
+	if r := <-filled; r.Code == 0 {
+		t.Error("exec in a machine that is gone ended with success")
+	}
+	if got := b.Sh("cat /srv/kept; ls /srv | wc -l"); got != "kept\n1" {
 		t.Errorf("after rollback: %q", got)
+	}
+}
+
+// A held machine goes on where it was once there is room.
+func TestHeldMachineGoesOn(t *testing.T) {
+	h := harness.New(t, "--pool-size", "3GiB").Base()
+	ballast, b := h.Create("ballast"), h.Create("goes-on")
+	ballast.Sh("head -c 400M /dev/urandom > /srv/big; sync")
+	filled := make(chan harness.Result, 1)
+	go func() {
+		filled <- b.Exec("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do head -c 100M /dev/urandom > /srv/f$i; sync; done; echo done")
+	}()
+	await(t, b, client.StateHeld)
+	h.Must("rm", "-f", "ballast")
+	if r := <-filled; r.Code != 0 || r.Stdout != "done\n" {
+		t.Errorf("command in a machine that was held: %+v", r)
 	}
 }
 

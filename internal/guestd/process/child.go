@@ -100,14 +100,13 @@ func (p *process) hasExpired() bool {
 }
 
 // run carries the outputs and waits for the end. It owns ends and releases it.
-// An error means that somebody else has reaped the process.
-func (p *process) run(ends *stdio) error {
+func (p *process) run(ends *stdio) {
 	defer close(p.ended)
 	var readers sync.WaitGroup
 	for _, src := range ends.outputs {
 		readers.Go(func() { p.carry(src) })
 	}
-	state, err := p.os.Wait()
+	end := endEvent(p.os.Wait())
 
 	p.mu.Lock()
 	p.exited = true
@@ -125,8 +124,7 @@ func (p *process) run(ends *stdio) error {
 	p.mu.Lock()
 	p.at = time.Now()
 	p.mu.Unlock()
-	p.out.finish(endEvent(state, err))
-	return err
+	p.out.finish(end)
 }
 
 // carry publishes what comes out of src until its end.
@@ -136,7 +134,7 @@ func (p *process) carry(src source) {
 		n, err := src.file.Read(buf)
 		p.publish(src, buf[:n])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			p.drain(src, buf)
+			p.drain(src, buf, time.Now().Add(overtime))
 			return
 		}
 		if err != nil { // end of file; EIO from a terminal that nobody holds any more
@@ -146,10 +144,9 @@ func (p *process) carry(src source) {
 }
 
 // drain is carry after the exit. What is in the pipe at its start was, for the
-// most part, written by the process itself and does not fall under overtime.
-func (p *process) drain(src source, buf []byte) {
+// most part, written by the process itself and is carried even after stop.
+func (p *process) drain(src source, buf []byte, stop time.Time) {
 	owed := buffered(src.file)
-	stop := time.Now().Add(overtime)
 	for owed > 0 || time.Now().Before(stop) {
 		_ = src.file.SetReadDeadline(time.Now().Add(silence))
 		n, err := src.file.Read(buf)
@@ -180,7 +177,7 @@ func buffered(f *os.File) (n int) {
 
 // endEvent says how a process ended in the words of clients, which are Go's.
 func endEvent(state *os.ProcessState, err error) *pb.ProcessEvent_EndEvent {
-	if err != nil {
+	if err != nil { // somebody else in the agent has reaped it
 		text := "exit status unknown: " + err.Error()
 		return &pb.ProcessEvent_EndEvent{ExitCode: -1, Status: text, Error: &text}
 	}

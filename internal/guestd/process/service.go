@@ -24,7 +24,6 @@ package process
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"os"
 	"slices"
@@ -67,8 +66,6 @@ type Options struct {
 	// Retain overrides how long the end of a process is remembered; 0 means
 	// 30 seconds.
 	Retain time.Duration
-	// Log takes what is wrong with the agent itself. Nil means nowhere.
-	Log *slog.Logger
 }
 
 // Service runs programs. It implements processconnect.ProcessHandler. Nothing
@@ -88,9 +85,6 @@ var _ processconnect.ProcessHandler = (*Service)(nil)
 func New(o Options) *Service {
 	if o.Retain == 0 {
 		o.Retain = retain
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{opts: o}
 	if null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0); err == nil {
@@ -198,7 +192,7 @@ func (s *Service) find(sel *pb.ProcessSelector) (*process, error) {
 	defer s.mu.Unlock()
 	s.forget()
 	var old *process
-	for _, p := range s.procs {
+	for _, p := range slices.Backward(s.procs) {
 		switch {
 		case !p.is(sel):
 		case p.running():

@@ -24,11 +24,7 @@ func (s *Service) Start(ctx context.Context, req *connect.Request[pb.StartReques
 	l := p.out.listen(ctx) // before the first byte is read
 	defer l.leave()
 	s.add(p)
-	go func() {
-		if err := p.run(ends); err != nil {
-			s.opts.Log.WarnContext(ctx, "status of a process is lost", "err", err)
-		}
-	}()
+	go p.run(ends)
 	return p.tell(l, keepalive.Interval(req.Header()), func(ev *pb.ProcessEvent) error {
 		if ev.GetEnd() != nil && p.hasExpired() {
 			return contextError(context.DeadlineExceeded)

@@ -178,9 +178,7 @@ func TestDescendantsHoldingOutputs(t *testing.T) {
 		{"noisy ones do not delay the end for ever", "(while :; do echo noise; sleep 0.2; done) & echo $!; exit 5"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			stream, out := r.start(t, soon(t), sh(test.script))
-			stream.collect(out, nil)
+			out := r.run(t, sh(test.script))
 			if got, want := out.end.GetExitCode(), int32(5); got != want {
 				t.Errorf("exit code %d, want %d (%v)", got, want, out.err)
 			}
@@ -188,14 +186,39 @@ func TestDescendantsHoldingOutputs(t *testing.T) {
 			killJob(t, pid)
 		})
 	}
-	t.Run("what the program wrote itself is never cut off", func(t *testing.T) {
-		t.Parallel()
-		// The pipe is full when the program exits, and the reader starts late.
-		stream, out := r.start(t, soon(t), sh("sleep 1000 & echo $! >&2; head -c 60000 /dev/zero; exit 0"))
-		stream.collect(out, nil)
-		if got, want := len(out.stdout), 60000; got != want {
-			t.Errorf("got %d bytes, want %d", got, want)
+}
+
+func TestLastOutput(t *testing.T) {
+	const size = 60_000 // fits a pipe
+	pipe := func() (r, w *os.File) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
 		}
-		killJob(t, out.stderr)
+		t.Cleanup(func() { r.Close(); w.Close() })
+		if _, err := w.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		return r, w
+	}
+	t.Run("comes even if nothing was read before the exit", func(t *testing.T) {
+		r, w := pipe()
+		w.Close()
+		if got, err := process.CarryExited(t.Context(), r); got != size || err != nil {
+			t.Errorf("got %d bytes, want %d (%v)", got, size, err)
+		}
+	})
+	t.Run("comes even if the client stalls beyond the overtime, and no more", func(t *testing.T) {
+		r, w := pipe()
+		go func() { // a descendant
+			for {
+				if _, err := w.Write([]byte("noise")); err != nil {
+					return
+				}
+			}
+		}()
+		if got := process.Drain(t.Context(), r, time.Unix(1, 0)); got < size {
+			t.Errorf("got %d bytes, want at least %d", got, size)
+		}
 	})
 }

@@ -11,7 +11,8 @@
 //	    │                 └────────failed───────────────► crashed
 //	removing ◄──remove── (every state but creating and gone)
 //
-// A guest that reboots goes from running to starting. The table is pure: no
+// Between running and held a machine goes back and forth as the pool runs out
+// of room and gets some again. A guest that reboots goes from running to starting. The table is pure: no
 // I/O, no locks, no clock. Whoever owns a sandbox applies the events in the
 // order in which they happened.
 package lifecycle
@@ -27,17 +28,20 @@ const (
 	Starting     State = "starting"
 	Running      State = "running"
 	Snapshotting State = "snapshotting"
-	RollingBack  State = "rolling_back"
-	Stopped      State = "stopped"
-	Crashed      State = "crashed"
-	Removing     State = "removing"
-	Gone         State = "gone"
+	// Held: the machine stands still because the pool has no room left for
+	// what it might write.
+	Held        State = "held"
+	RollingBack State = "rolling_back"
+	Stopped     State = "stopped"
+	Crashed     State = "crashed"
+	Removing    State = "removing"
+	Gone        State = "gone"
 )
 
 // States lists every state.
 func States() []State {
 	return []State{
-		Creating, Starting, Running, Snapshotting, RollingBack, Stopped,
+		Creating, Starting, Running, Snapshotting, Held, RollingBack, Stopped,
 		Crashed, Removing, Gone,
 	}
 }
@@ -53,6 +57,9 @@ const (
 	Remove   Event = "remove"
 	// Prune removes snapshots; the machine is not touched.
 	Prune Event = "prune"
+	// Hold stops a running machine for want of room, Release lets it go on.
+	Hold    Event = "hold"
+	Release Event = "release"
 )
 
 // Events that happen.
@@ -74,7 +81,7 @@ const (
 // Events lists every event.
 func Events() []Event {
 	return []Event{
-		Start, Snapshot, Rollback, Remove, Prune,
+		Start, Snapshot, Rollback, Remove, Prune, Hold, Release,
 		Started, Ended, Failed, PoweredOff, Rebooted, Died, Removed,
 	}
 }
@@ -87,7 +94,12 @@ func next(s State, e Event) (State, bool) {
 	case Running:
 		return pick(e, map[Event]State{
 			Snapshot: Snapshotting, Rollback: RollingBack, Remove: Removing,
-			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed, Prune: Running,
+			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed, Prune: Running, Hold: Held,
+		})
+	case Held:
+		return pick(e, map[Event]State{
+			Release: Running, Rollback: RollingBack, Remove: Removing, Prune: Held,
+			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed,
 		})
 	case Snapshotting:
 		return pick(e, map[Event]State{Ended: Running, Failed: Crashed})
@@ -131,7 +143,7 @@ func Next(s State, e Event) (State, error) {
 // states in which a daemon that starts looks for one.
 func (s State) Live() bool {
 	switch s {
-	case Running, Snapshotting, Starting, RollingBack:
+	case Running, Snapshotting, Held, Starting, RollingBack:
 		return true
 	}
 	return false
@@ -144,7 +156,7 @@ func (s State) Interrupted(vmm bool) State {
 	switch s {
 	case Creating, Removing, Gone:
 		return Gone
-	case Running, Snapshotting:
+	case Running, Snapshotting, Held:
 		if vmm {
 			return Running
 		}

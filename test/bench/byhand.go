@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"bulkhead/client"
+	"bulkhead/internal/guest"
+	"bulkhead/internal/vmm"
+	"bulkhead/internal/vmm/qemu"
+	"bulkhead/proto/process"
+	"bulkhead/proto/process/processconnect"
+
+	"connectrpc.com/connect"
+)
+
+// bare is a machine that was restored without the daemon.
+type bare struct {
+	dir   string
+	vm    vmm.Machine
+	guest *guest.Client
+}
+
+// byHand restores the template's snapshot on files of its own, and says how
+// long that took until the guest had answered.
+func (b *bench) byHand(ctx context.Context) (*bare, time.Duration, error) {
+	info, err := b.client.Info(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	all, err := b.client.Templates(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	from, err := b.templateFiles(all[0])
+	if err != nil {
+		return nil, 0, err
+	}
+	dir, err := os.MkdirTemp(filepath.Join(b.host.Dir, "pool"), "hand")
+	if err != nil {
+		return nil, 0, err
+	}
+	m := &bare{dir: dir}
+	began := time.Now()
+	for _, f := range []string{"memory", "disk"} {
+		if out, err := exec.CommandContext(ctx, "cp", "--reflink=always", filepath.Join(from, f), dir).CombinedOutput(); err != nil {
+			return nil, 0, m.end(ctx, fmt.Errorf("reflink: %s", out))
+		}
+	}
+	driver := qemu.New(qemu.Config{Accel: vmm.Accel(info.Accel), Log: slog.New(slog.DiscardHandler)})
+	m.vm, err = driver.Restore(ctx, vmm.Spec{
+		ID: "byhand", CPUs: all[0].CPUs, MemoryMiB: all[0].MemoryMB,
+		Memory: filepath.Join(dir, "memory"), Disk: filepath.Join(dir, "disk"),
+		Kernel: filepath.Join(from, "kernel"), Initrd: filepath.Join(from, "initrd"), RunDir: dir,
+	}, filepath.Join(from, "state"))
+	if err != nil {
+		return nil, 0, m.end(ctx, err)
+	}
+	if err := m.greet(ctx); err != nil {
+		return nil, 0, m.end(ctx, err)
+	}
+	return m, time.Since(began), nil
+}
+
+func (m *bare) greet(ctx context.Context) error {
+	if err := m.vm.Continue(ctx); err != nil {
+		return err
+	}
+	conn, err := m.vm.Guest(ctx)
+	if err != nil {
+		return err
+	}
+	if m.guest, err = guest.Connect(ctx, conn, time.Now); err != nil {
+		return err
+	}
+	return m.guest.Resume(ctx, nil)
+}
+
+// templateFiles finds the template's folder: the snapshot of no sandbox whose
+// manifest bears its name.
+func (b *bench) templateFiles(t client.Template) (string, error) {
+	dirs, err := filepath.Glob(filepath.Join(b.host.Dir, "pool", "snapshots", "*", "manifest"))
+	if err != nil {
+		return "", err
+	}
+	for _, f := range dirs {
+		content, err := os.ReadFile(f)
+		if err != nil {
+			return "", err
+		}
+		_, body, _ := bytes.Cut(content, []byte("\n"))
+		var manifest struct{ Name, Cause string }
+		if json.Unmarshal(body, &manifest) == nil && manifest.Name == t.Name && manifest.Cause == "template" {
+			return filepath.Dir(f), nil
+		}
+	}
+	return "", fmt.Errorf("template %s has no snapshot", t.Name)
+}
+
+// end ends the machine and returns err, or what went wrong with ending it.
+func (m *bare) end(ctx context.Context, err error) error {
+	if m.guest != nil {
+		err = errors.Join(err, m.guest.Close())
+	}
+	if m.vm != nil {
+		err = errors.Join(err, m.vm.Kill(ctx))
+	}
+	return errors.Join(err, os.RemoveAll(m.dir))
+}
+
+// exec runs a program and waits for its end.
+func (m *bare) exec(ctx context.Context, cmd string, args ...string) error {
+	_, err := m.output(ctx, cmd, args...)
+	return err
+}
+
+func (m *bare) output(ctx context.Context, cmd string, args ...string) (string, error) {
+	rpc := processconnect.NewProcessClient(&http.Client{Transport: m.guest.Transport()}, "http://guest")
+	stream, err := rpc.Start(ctx, connect.NewRequest(&process.StartRequest{Process: &process.ProcessConfig{Cmd: cmd, Args: args}}))
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	var out strings.Builder
+	for stream.Receive() {
+		e := stream.Msg().GetEvent()
+		out.Write(e.GetData().GetStdout())
+		if end := e.GetEnd(); end.GetExitCode() != 0 {
+			return "", fmt.Errorf("%s: %s", cmd, end.GetStatus())
+		}
+	}
+	return out.String(), stream.Err()
+}
+
+// echo is the smallest call that there is.
+func (m *bare) echo(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://guest/health", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := m.guest.Transport().RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// spawn measures fork and exec inside.
+func (m *bare) spawn(ctx context.Context) (time.Duration, error) {
+	const script = `import subprocess, time
+subprocess.run(["/bin/true"])
+t = time.monotonic()
+for i in range(20):
+    subprocess.run(["/bin/true"])
+print((time.monotonic() - t) / 20)`
+	out, err := m.output(ctx, "python3", "-c", script)
+	if err != nil {
+		return 0, err
+	}
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(out), 64)
+	return time.Duration(seconds * float64(time.Second)), err
+}
+
+// snapshot takes one by hand and says how long the machine stood still.
+func (m *bare) snapshot(ctx context.Context) (time.Duration, error) {
+	if err := m.guest.Sync(ctx); err != nil {
+		return 0, err
+	}
+	for _, f := range []string{"memory", "disk"} {
+		if out, err := exec.CommandContext(ctx, "sync", "--data", filepath.Join(m.dir, f)).CombinedOutput(); err != nil {
+			return 0, fmt.Errorf("sync: %s", out)
+		}
+	}
+	state, err := os.Create(filepath.Join(m.dir, "state"))
+	if err != nil {
+		return 0, err
+	}
+	defer state.Close()
+	began := time.Now()
+	if err := m.vm.Stop(ctx); err != nil {
+		return 0, err
+	}
+	if err := m.vm.SaveState(ctx, state); err != nil {
+		return 0, err
+	}
+	script := fmt.Sprintf("cd %s && cp --reflink=always memory memory.snap && cp --reflink=always disk disk.snap", m.dir)
+	if out, err := exec.CommandContext(ctx, "sh", "-c", script).CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("reflink: %s", out)
+	}
+	err = m.vm.Continue(ctx)
+	return time.Since(began), err
+}
+
+// resident is the memory of a process that is its own, in bytes.
+func resident(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+}
