@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -21,6 +22,7 @@ const idle = 20 * time.Millisecond
 // ctx ends.
 func Serve(ctx context.Context, port io.ReadWriter, handle func(net.Listener)) error {
 	in := newFrames(&patient{ctx: ctx, port: port})
+	out := &gate{port: port}
 	var current *guestSession
 	defer func() { current.end() }()
 	for {
@@ -34,7 +36,7 @@ func Serve(ctx context.Context, port io.ReadWriter, handle func(net.Listener)) e
 				continue
 			}
 			current.end()
-			if current, err = begin(port, payload, handle); err != nil {
+			if current, err = begin(out, payload, handle); err != nil {
 				return err
 			}
 		case kind == frameData && current != nil:
@@ -50,14 +52,14 @@ type guestSession struct {
 	over  chan struct{}
 }
 
-func begin(port io.Writer, nonce []byte, handle func(net.Listener)) (*guestSession, error) {
-	if _, err := port.Write(appendFrame([]byte{0}, frameAck, nonce)); err != nil {
+func begin(out *gate, nonce []byte, handle func(net.Listener)) (*guestSession, error) {
+	pass, err := out.admit(slices.Clone(nonce))
+	if err != nil {
 		return nil, err
 	}
 	r, w := io.Pipe()
-	g := &guestSession{nonce: slices.Clone(nonce), data: w, over: make(chan struct{})}
-	var err error
-	if g.mux, err = yamux.Server(&guestStream{PipeReader: r, out: stream{out: port}}, settings()); err != nil {
+	g := &guestSession{nonce: pass.nonce, data: w, over: make(chan struct{})}
+	if g.mux, err = yamux.Server(&guestStream{PipeReader: r, out: stream{out: pass}}, settings()); err != nil {
 		return nil, err
 	}
 	go func() {
@@ -91,6 +93,38 @@ type guestStream struct {
 }
 
 func (s *guestStream) Write(p []byte) (int, error) { return s.out.Write(p) }
+
+// gate lets one session at a time write to the port, whole frames only: what
+// an old session still has to say must not fall into a new one.
+type gate struct {
+	mu    sync.Mutex
+	port  io.Writer
+	nonce []byte // guarded by mu; of the session that may write
+}
+
+// admit acknowledges a session. From then on no other can write.
+func (g *gate) admit(nonce []byte) (pass, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.nonce = nonce
+	_, err := g.port.Write(appendFrame([]byte{0}, frameAck, nonce))
+	return pass{g, nonce}, err
+}
+
+// pass is one session's right to write.
+type pass struct {
+	gate  *gate
+	nonce []byte
+}
+
+func (p pass) Write(frame []byte) (int, error) {
+	p.gate.mu.Lock()
+	defer p.gate.mu.Unlock()
+	if !slices.Equal(p.gate.nonce, p.nonce) {
+		return 0, ErrReset
+	}
+	return p.gate.port.Write(frame)
+}
 
 // patient reads a port that has no host now and then.
 type patient struct {

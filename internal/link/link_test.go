@@ -1,0 +1,229 @@
+package link_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"bulkhead/internal/link"
+)
+
+// patience turns a hang into a failure; nothing is measured by it.
+const patience = 30 * time.Second
+
+// wire is a serial port between host and guest. The guest's end stays while
+// hosts come and go, as with a chardev socket.
+type wire struct {
+	guest *port
+}
+
+// port is the guest's end: what the current host sends is read, what the
+// guest writes without a host is lost.
+type port struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+	in   bytes.Buffer // guarded by mu
+	host net.Conn     // guarded by mu; nil without a host
+	over bool         // guarded by mu
+}
+
+func newWire() *wire {
+	p := &port{}
+	p.cond = sync.NewCond(&p.mu)
+	return &wire{guest: p}
+}
+
+// plug connects a new host and returns its end.
+func (w *wire) plug() net.Conn {
+	ours, theirs := net.Pipe()
+	w.guest.mu.Lock()
+	w.guest.host = theirs
+	w.guest.mu.Unlock()
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := theirs.Read(buf)
+			w.guest.mu.Lock()
+			w.guest.in.Write(buf[:n])
+			w.guest.cond.Broadcast()
+			w.guest.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return ours
+}
+
+func (p *port) Read(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.in.Len() == 0 && !p.over {
+		p.cond.Wait()
+	}
+	if p.over {
+		return 0, io.ErrClosedPipe
+	}
+	return p.in.Read(b)
+}
+
+func (p *port) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	host := p.host
+	p.mu.Unlock()
+	if host != nil {
+		host.Write(b) // a host that is gone reads nothing
+	}
+	return len(b), nil
+}
+
+func (p *port) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	p.cond.Broadcast()
+}
+
+// serve runs a guest that echoes on every connection.
+func serve(t *testing.T, w *wire) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		link.Serve(ctx, w.guest, func(l net.Listener) {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					io.Copy(c, c)
+				}()
+			}
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		w.guest.close()
+		<-ended
+	})
+}
+
+func dial(t *testing.T, conn net.Conn) *link.Session {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s, err := link.Dial(ctx, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// echo sends n bytes over a fresh connection and wants them back.
+func echo(t *testing.T, s *link.Session, n int) {
+	t.Helper()
+	c, err := s.Open(t.Context())
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	sent := make([]byte, n)
+	for i := range sent {
+		sent[i] = byte(i * i >> 3) // with many zeros and all other bytes
+	}
+	go c.Write(sent)
+	got := make([]byte, n)
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Errorf("echo of %d bytes: %v", n, err)
+		return
+	}
+	if sha256.Sum256(got) != sha256.Sum256(sent) {
+		t.Errorf("echo of %d bytes came back different", n)
+	}
+}
+
+func TestSessionCarriesManyConnections(t *testing.T) {
+	w := newWire()
+	serve(t, w)
+	s := dial(t, w.plug())
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() { echo(t, s, 1+i*10_000) })
+	}
+	all.Wait()
+	echo(t, s, 5<<20)
+}
+
+// A new host finds a guest in the middle of an old session, and of a frame.
+func TestNewHostBeginsAnew(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		said []byte
+	}{
+		{"nothing", nil},
+		{"half a frame", []byte{5, 'D', 1, 2}},
+		{"a frame without an end", bytes.Repeat([]byte{7}, 100_000)},
+		{"frames of no session", []byte{0, 3, 'D', 9, 0, 2, 'X', 0, 0, 0}},
+		{"an acknowledgement", append([]byte{18, 'A'}, append(bytes.Repeat([]byte{1}, 16), 0)...)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWire()
+			serve(t, w)
+			echo(t, dial(t, w.plug()), 1000)
+			lost := w.plug()
+			if _, err := lost.Write(tt.said); err != nil {
+				t.Fatal(err)
+			}
+			lost.Close()
+			echo(t, dial(t, w.plug()), 100_000)
+		})
+	}
+}
+
+// What a guest sends before it acknowledges is of the past.
+func TestHostSkipsWhatIsOfThePast(t *testing.T) {
+	ours, theirs := net.Pipe()
+	go func() {
+		theirs.Write(append([]byte{1, 2, 3, 0, 18, 'A'}, append(bytes.Repeat([]byte{9}, 16), 0)...))
+		io.Copy(io.Discard, theirs)
+	}()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	time.AfterFunc(300*time.Millisecond, func() { cancel(fmt.Errorf("gave up")) })
+	if s, err := link.Dial(ctx, ours); err == nil {
+		s.Close()
+		t.Fatal("took an acknowledgement of another session for its own")
+	}
+}
+
+func TestDialEndsWithItsContext(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	go io.Copy(io.Discard, theirs)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if s, err := link.Dial(ctx, ours); err == nil {
+		s.Close()
+		t.Fatal("nobody answered, and yet there is a session")
+	}
+}
+
+func TestDoneIsClosedWithTheWire(t *testing.T) {
+	w := newWire()
+	serve(t, w)
+	conn := w.plug()
+	s := dial(t, conn)
+	conn.Close()
+	<-s.Done()
+}
