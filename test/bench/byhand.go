@@ -100,8 +100,10 @@ func (b *bench) templateFiles(t client.Template) (string, error) {
 			return "", err
 		}
 		_, body, _ := bytes.Cut(content, []byte("\n"))
-		var manifest struct{ Name, Cause string }
-		if json.Unmarshal(body, &manifest) == nil && manifest.Name == t.Name && manifest.Cause == "template" {
+		var manifest struct {
+			Meta struct{ Name, Cause string }
+		}
+		if json.Unmarshal(body, &manifest) == nil && manifest.Meta.Name == t.Name && manifest.Meta.Cause == "template" {
 			return filepath.Dir(f), nil
 		}
 	}

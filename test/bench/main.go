@@ -26,7 +26,7 @@ func main() {
 }
 
 // rounds is how often each thing is measured; the median counts.
-const rounds = 7
+const rounds = 9
 
 func run(ctx context.Context) (err error) {
 	h, err := harness.Start()

@@ -1,9 +1,12 @@
 // Package archive moves files as tar streams between here and a sandbox.
 //
 // What comes out of a sandbox is hostile: names may climb out of the target,
-// links may point anywhere, entries may be devices. Unpack works below one
-// folder through os.Root, which the kernel confines, and makes nothing but
-// files, folders and links.
+// links may point anywhere and be written through, entries may be devices or
+// claim to be larger than any disk. Unpack makes nothing but files, folders
+// and links, and makes them below the one name that it was told, which os.Root
+// has the kernel enforce.
+//
+// archive knows neither sandboxes nor clients. It has no state.
 package archive
 
 import (
@@ -21,26 +24,25 @@ import (
 // maxEntries bounds how many files one copy can make.
 const maxEntries = 1 << 20
 
-// Pack writes the file or folder at source as a tar stream to w. The names in
-// it begin with the source's own.
-func Pack(w io.Writer, source string) error {
-	abs, err := filepath.Abs(source)
-	if err != nil {
-		return err
-	}
-	parent := filepath.Dir(abs)
+// Pack writes the file or folder at source to w as a tar stream in which it is
+// called name. Symbolic links stay links. On an error the stream has no end
+// mark, but nobody need mind that: it must not be taken for a whole one.
+func Pack(w io.Writer, source, name string) error {
 	t := tar.NewWriter(w)
-	err = filepath.WalkDir(abs, func(p string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(source, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(parent, p)
+		rel, err := filepath.Rel(source, p)
 		if err != nil {
 			return err
 		}
-		return packOne(t, p, filepath.ToSlash(name), d)
+		return packOne(t, p, path.Join(name, filepath.ToSlash(rel)), d)
 	})
-	return errors.Join(err, t.Close())
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", source, err)
+	}
+	return t.Close()
 }
 
 func packOne(t *tar.Writer, p, name string, d fs.DirEntry) error {
@@ -73,21 +75,28 @@ func packOne(t *tar.Writer, p, name string, d fs.DirEntry) error {
 		return err
 	}
 	defer f.Close()
-	_, err = io.Copy(t, f)
+	// No more than was promised: somebody may be writing to it, as to a log.
+	_, err = io.Copy(t, io.LimitReader(f, h.Size))
 	return err
 }
 
-// Unpack reads a tar stream and lays its one file or folder into dir, which
-// exists, under name instead of its own. Existing files are replaced.
-func Unpack(r io.Reader, dir, name string) error {
+// Unpack reads a tar stream of one file, folder or link and lays it into dir,
+// which exists, under name instead of its own. Folders are merged; whatever
+// else exists is replaced. Of modes it keeps the permissions; folders stay
+// writable for their owner. Devices and pipes are left out. What was made
+// before an error stays.
+func Unpack(r io.Reader, dir, name string) (err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	t := tar.NewReader(r)
+	u := unpacker{tar: tar.NewReader(r), dir: root, name: name}
+	defer func() { err = errors.Join(err, u.close()) }()
 	for n := 0; ; n++ {
-		h, err := t.Next()
+		h, err := u.tar.Next()
+		if errors.Is(err, io.EOF) && n == 0 {
+			return errors.New("archive is empty")
+		}
 		if errors.Is(err, io.EOF) {
 			_, err := io.Copy(io.Discard, r) // padding; the sender must not block
 			return err
@@ -98,19 +107,70 @@ func Unpack(r io.Reader, dir, name string) error {
 		if n == maxEntries {
 			return fmt.Errorf("archive has more than %d entries", maxEntries)
 		}
-		if err := unpackOne(root, t, h, renamed(h.Name, name)); err != nil {
+		if err := u.entry(h); err != nil {
 			return fmt.Errorf("unpack %q: %w", h.Name, err)
 		}
 	}
 }
 
-// renamed replaces the first element of an entry's name.
-func renamed(entry, name string) string {
-	_, rest, _ := strings.Cut(path.Clean("/" + entry)[1:], "/")
-	return path.Join(name, rest)
+// unpacker is one Unpack under way.
+type unpacker struct {
+	tar  *tar.Reader
+	dir  *os.Root
+	name string // what the archive is called in dir
+	// top is the folder of that name, nil until the archive has begun with
+	// one. Its own confinement keeps links in it from leading beside it.
+	top *os.Root
 }
 
-func unpackOne(root *os.Root, t *tar.Reader, h *tar.Header, name string) error {
+func (u *unpacker) close() error {
+	if u.top == nil {
+		return u.dir.Close()
+	}
+	return errors.Join(u.top.Close(), u.dir.Close())
+}
+
+func (u *unpacker) entry(h *tar.Header) error {
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			// A few bytes of archive would become any number of bytes here.
+			return errors.New("sparse files are not supported")
+		}
+	}
+	name := below(h.Name)
+	if u.top != nil {
+		return u.lay(u.top, h, name)
+	}
+	if name != "." {
+		return errors.New("archive does not begin with its one file or folder")
+	}
+	if h.Typeflag != tar.TypeDir {
+		return u.lay(u.dir, h, u.name)
+	}
+	if err := u.dir.Mkdir(u.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := u.dir.Lstat(u.name)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() { // a link to a folder neither: an archive before this may have left it
+		return fmt.Errorf("%s exists and is no folder", u.name)
+	}
+	if u.top, err = u.dir.OpenRoot(u.name); err != nil {
+		return err
+	}
+	return u.lay(u.top, h, ".")
+}
+
+// below returns an entry's name without its first element, "." if that is all.
+func below(entry string) string {
+	_, rest, _ := strings.Cut(path.Clean("/" + entry)[1:], "/")
+	return path.Join(".", rest)
+}
+
+// lay makes one entry, called name in root.
+func (u *unpacker) lay(root *os.Root, h *tar.Header, name string) error {
 	perm := fs.FileMode(h.Mode).Perm()
 	switch h.Typeflag {
 	case tar.TypeDir:
@@ -119,38 +179,41 @@ func unpackOne(root *os.Root, t *tar.Reader, h *tar.Header, name string) error {
 		}
 		return root.Chmod(name, 0o700|perm)
 	case tar.TypeReg:
-		return unpackFile(root, t, name, perm)
+		return u.file(root, name, perm)
 	case tar.TypeSymlink:
-		if err := clear(root, name); err != nil {
+		if err := clearWay(root, name); err != nil {
 			return err
 		}
 		return root.Symlink(h.Linkname, name)
 	case tar.TypeLink:
-		_, first, _ := strings.Cut(path.Clean("/" + h.Linkname)[1:], "/")
-		base, _, _ := strings.Cut(name, "/")
-		if err := clear(root, name); err != nil {
+		if u.top == nil {
+			return errors.New("it is a hard link to nothing")
+		}
+		if err := clearWay(root, name); err != nil {
 			return err
 		}
-		return root.Link(path.Join(base, first), name)
+		return root.Link(below(h.Linkname), name)
 	}
 	return nil // devices, pipes and whatever else has no place here
 }
 
-// unpackFile writes to a file that did not exist before, so that a link that
-// an earlier entry left is not followed.
-func unpackFile(root *os.Root, t *tar.Reader, name string, perm fs.FileMode) error {
-	if err := clear(root, name); err != nil {
+// file writes to a file that did not exist before, so that a link that an
+// earlier entry left is not followed.
+func (u *unpacker) file(root *os.Root, name string, perm fs.FileMode) error {
+	if err := clearWay(root, name); err != nil {
 		return err
 	}
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, t)
+	_, err = io.Copy(f, u.tar)
 	return errors.Join(err, f.Chmod(perm), f.Close())
 }
 
-func clear(root *os.Root, name string) error {
+// clearWay removes what is in the way of a new file; a folder only if it is
+// empty.
+func clearWay(root *os.Root, name string) error {
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}

@@ -2,12 +2,14 @@ package machine
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"strings"
 
 	"bulkhead/proto/machine"
 
@@ -19,21 +21,38 @@ const (
 	runDir     = "/run/bulkhead"
 )
 
-var (
-	hostnameForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	machineIDForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
-)
+// A restored machine runs every line of this for the first time, and a
+// translator pays for each: hence no regular expressions here.
 
-// become makes this machine another one. Files that cannot be written in a
+func isHostname(s string) bool {
+	for i, c := range []byte(s) {
+		inner := c == '-' && i > 0 && i < len(s)-1
+		if !inner && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 63
+}
+
+func isMachineID(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'f') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return len(s) == 32
+}
+
+// become makes this machine another one. The host's name needs no line in
+// /etc/hosts: images resolve their own (nss-myhostname). Files that cannot be written in a
 // damaged guest are reported, after everything else was tried.
 func become(id *machine.Identity) error {
-	if !hostnameForm.MatchString(id.GetHostname()) || !machineIDForm.MatchString(id.GetMachineId()) {
+	if !isHostname(id.GetHostname()) || !isMachineID(id.GetMachineId()) {
 		return errors.New("malformed identity")
 	}
 	return errors.Join(
 		unix.Sethostname([]byte(id.GetHostname())),
 		replace("/etc/hostname", id.GetHostname()+"\n"),
-		replace("/etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\t"+id.GetHostname()+"\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
 		replace("/etc/machine-id", id.GetMachineId()+"\n"),
 		newBootID(),
 		newHostKeys(),
@@ -59,7 +78,8 @@ func newBootID() error {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return err
 	}
-	id := fmt.Sprintf("%x-%x-%x-%x-%x\n", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	h := hex.EncodeToString(b[:])
+	id := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:] + "\n"
 	if err := os.WriteFile(path, []byte(id), 0o444); err != nil {
 		return err
 	}
@@ -70,14 +90,22 @@ func newBootID() error {
 // newHostKeys replaces the keys by which SSH clients know a machine, if this
 // one has any.
 func newHostKeys() error {
-	old, err := filepath.Glob("/etc/ssh/ssh_host_*")
-	if err != nil || len(old) == 0 {
+	const dir = "/etc/ssh"
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, f := range old {
-		if err := os.Remove(f); err != nil {
-			return err
+	had := false
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "ssh_host_") {
+			had = true
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
 		}
+	}
+	if !had {
+		return nil
 	}
 	if out, err := exec.Command("ssh-keygen", "-A").CombinedOutput(); err != nil {
 		return fmt.Errorf("make SSH host keys: %w: %.200s", err, out)

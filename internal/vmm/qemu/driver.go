@@ -150,6 +150,12 @@ func (d *Driver) restore(ctx context.Context, spec vmm.Spec, state string) (m *M
 		return nil, err
 	}
 	undo.Add("kill VMM", m.Kill)
+	// The guest was saved with a host at its channel. With one there again
+	// before it is loaded it sees no change; without, it is told that the host
+	// has gone, and takes its time to look again.
+	if m.early, err = m.dialGuest(ctx); err != nil {
+		return nil, fmt.Errorf("connect guest channel: %w", err)
+	}
 	if err := m.migrate(ctx, "migrate-incoming", file); err != nil {
 		return nil, fmt.Errorf("%w: %w%s", vmm.ErrIncompatible, err, m.lastWords())
 	}

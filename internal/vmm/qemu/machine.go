@@ -33,7 +33,10 @@ type Machine struct {
 	migrated chan string
 	done     chan struct{} // closed when exit is valid
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// early is a connection to the guest from before it ran, until somebody
+	// asks for it; guarded by mu.
+	early    net.Conn
 	shutdown string // guarded by mu; QEMU's reason for ending by itself
 	killed   bool   // guarded by mu; Kill was called
 	exit     vmm.Exit
@@ -122,6 +125,17 @@ func (m *Machine) PID() int { return m.proc.PID }
 
 // Guest implements vmm.Machine.
 func (m *Machine) Guest(ctx context.Context) (net.Conn, error) {
+	m.mu.Lock()
+	early := m.early
+	m.early = nil
+	m.mu.Unlock()
+	if early != nil {
+		return early, nil
+	}
+	return m.dialGuest(ctx)
+}
+
+func (m *Machine) dialGuest(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "unix", filepath.Join(m.spec.RunDir, guestSocket))
 }
@@ -218,6 +232,9 @@ func (m *Machine) watch() {
 	m.console.Close()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.early != nil {
+		m.early.Close()
+	}
 	m.exit = m.reason()
 	close(m.done)
 }
