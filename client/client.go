@@ -39,6 +39,10 @@ func New(socket string) *Client {
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
 }
 
+// Close closes the connections that wait for a next request. The Client can
+// still be used.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
 // Health returns nil if the daemon answers.
 func (c *Client) Health(ctx context.Context) error { return c.call(ctx, "GET", "/health", nil, nil) }
 
@@ -260,6 +264,12 @@ func (c *Client) unreachable(err error) error {
 		return &Error{
 			Code: http.StatusServiceUnavailable, Kind: "unavailable",
 			Message: "no daemon listens on " + c.socket, Hint: "bulkhead serve",
+		}
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return &Error{
+			Code: http.StatusForbidden, Kind: "denied",
+			Message: "no permission to use " + c.socket, Hint: "run it as root, or as the daemon's user",
 		}
 	}
 	var u *url.Error

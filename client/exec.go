@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"syscall"
 
 	"bulkhead/proto/process"
 	"bulkhead/proto/process/processconnect"
@@ -30,8 +32,9 @@ type Exec struct {
 	Dir string
 	Env map[string]string
 
-	// Stdin is read until its end, which the program sees as end-of-file; nil
-	// means that the program has no input at all.
+	// Stdin is read until its end or an error, which the program sees as
+	// end-of-file; nil means that the program has no input at all. When Exec
+	// returns, one last Read may still be under way, and what it gets is lost.
 	Stdin io.Reader
 	// Stdout and Stderr get what the program writes. With a terminal, all of
 	// it goes to Stdout.
@@ -61,7 +64,7 @@ func (c *Client) Exec(ctx context.Context, e Exec) (code int, err error) {
 	rpc := processconnect.NewProcessClient(&http.Client{Transport: c.guest(e.Sandbox, e.User)}, "http://bulkhead")
 	stream, err := rpc.Start(ctx, connect.NewRequest(e.request()))
 	if err != nil {
-		return 0, c.execError(err)
+		return 0, c.execError(ctx, e.Sandbox, err)
 	}
 	defer stream.Close()
 	ended := false
@@ -79,7 +82,7 @@ func (c *Client) Exec(ctx context.Context, e Exec) (code int, err error) {
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return 0, c.execError(err)
+		return 0, c.execError(ctx, e.Sandbox, err)
 	}
 	if !ended {
 		return 0, ErrCutOff
@@ -114,53 +117,58 @@ func (e Exec) write(d *process.ProcessEvent_DataEvent) error {
 	return err
 }
 
-// signalNumbers are those of Linux on x86-64 (signal(7)), by the words of the
-// end event.
-var signalNumbers = map[string]int{
-	"hangup": 1, "interrupt": 2, "quit": 3, "illegal instruction": 4, "trace/breakpoint trap": 5,
-	"aborted": 6, "bus error": 7, "floating point exception": 8, "killed": 9,
-	"user defined signal 1": 10, "segmentation fault": 11, "user defined signal 2": 12,
-	"broken pipe": 13, "alarm clock": 14, "terminated": 15,
-}
-
-// exitCode is what a shell would make of the end of a program.
+// exitCode is what a shell would make of the end of a program. What a guest
+// makes up is not passed on where it could be taken for something else.
 func exitCode(e *process.ProcessEvent_EndEvent) int {
-	if e.GetExited() {
-		return int(e.GetExitCode())
+	if code := e.GetExitCode(); e.GetExited() && code >= 0 && code <= 255 {
+		return int(code)
 	}
 	name, _, _ := strings.Cut(strings.TrimPrefix(e.GetStatus(), "signal: "), " (core dumped)")
-	if n, ok := signalNumbers[name]; ok {
-		return 128 + n
+	for n := range maxSignal {
+		if syscall.Signal(n).String() == name {
+			return 128 + n
+		}
 	}
-	return 128
+	return 255
 }
+
+// maxSignal is the last real-time signal of Linux (signal(7)). The agent says
+// a signal's name as Go does on Linux, which this package does too.
+const maxSignal = 64
 
 // steer sends a running program what its user wants.
 type steer struct {
-	rpc  processconnect.ProcessClient
-	proc *process.ProcessSelector
+	Exec
+	rpc            processconnect.ProcessClient
+	proc           *process.ProcessSelector
+	sync.WaitGroup // of all that sends
 }
 
-// follow passes on input, sizes and signals until ctx ends. What cannot be
-// delivered to a program that has just ended is lost, as with any pipe.
-func (s steer) follow(ctx context.Context, e Exec) {
-	if e.Stdin != nil {
-		go s.input(ctx, e.Stdin, e.Terminal != nil)
+// follow passes on input, sizes and signals until ctx ends, to the first
+// program that the guest says it has started. What cannot be delivered to one
+// that has just ended is lost, as with any pipe.
+func (s *steer) follow(ctx context.Context, pid uint32) {
+	if s.proc != nil {
+		return
 	}
-	if e.Resize != nil {
-		go each(ctx, e.Resize, func(z Size) {
+	s.proc = &process.ProcessSelector{Selector: &process.ProcessSelector_Pid{Pid: pid}}
+	if s.Stdin != nil {
+		s.Go(func() { s.input(ctx) })
+	}
+	s.Go(func() {
+		each(ctx, s.Resize, func(z Size) {
 			s.rpc.Update(ctx, connect.NewRequest(&process.UpdateRequest{
 				Process: s.proc, Pty: &process.PTY{Size: &process.PTY_Size{Cols: z.Cols, Rows: z.Rows}},
 			}))
 		})
-	}
-	if e.Signals != nil {
-		go each(ctx, e.Signals, func(sig int) {
+	})
+	s.Go(func() {
+		each(ctx, s.Signals, func(sig int) {
 			s.rpc.SendSignal(ctx, connect.NewRequest(&process.SendSignalRequest{
 				Process: s.proc, Signal: process.Signal(sig),
 			}))
 		})
-	}
+	})
 }
 
 func each[T any](ctx context.Context, in <-chan T, do func(T)) {
@@ -180,54 +188,85 @@ func each[T any](ctx context.Context, in <-chan T, do func(T)) {
 // inputChunk is how much input travels at once.
 const inputChunk = 32 << 10
 
-// input streams r to the program, then its end. A terminal has no end.
-func (s steer) input(ctx context.Context, r io.Reader, terminal bool) {
+// input streams Stdin to the program, then its end. A terminal has no end.
+func (s *steer) input(ctx context.Context) {
 	stream := s.rpc.StreamInput(ctx)
-	stream.Send(&process.StreamInputRequest{Event: &process.StreamInputRequest_Start{
-		Start: &process.StreamInputRequest_StartEvent{Process: s.proc},
-	}})
-	buf := make([]byte, inputChunk)
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			in := &process.ProcessInput{Input: &process.ProcessInput_Stdin{Stdin: buf[:n]}}
-			if terminal {
-				in = &process.ProcessInput{Input: &process.ProcessInput_Pty{Pty: buf[:n]}}
-			}
-			serr := stream.Send(&process.StreamInputRequest{Event: &process.StreamInputRequest_Data{
-				Data: &process.StreamInputRequest_DataEvent{Input: in},
-			}})
-			if serr != nil {
-				return
-			}
-		}
-		if err != nil {
-			break
+	read, stop := context.WithCancel(ctx)
+	defer stop()
+	send := func(in *process.StreamInputRequest) {
+		if stream.Send(in) != nil { // the program reads no more, or has ended
+			stop()
 		}
 	}
+	send(&process.StreamInputRequest{Event: &process.StreamInputRequest_Start{
+		Start: &process.StreamInputRequest_StartEvent{Process: s.proc},
+	}})
+	each(read, chunks(read, s.Stdin), func(b []byte) {
+		in := &process.ProcessInput{Input: &process.ProcessInput_Stdin{Stdin: b}}
+		if s.Terminal != nil {
+			in = &process.ProcessInput{Input: &process.ProcessInput_Pty{Pty: b}}
+		}
+		send(&process.StreamInputRequest{Event: &process.StreamInputRequest_Data{
+			Data: &process.StreamInputRequest_DataEvent{Input: in},
+		}})
+	})
 	stream.CloseAndReceive()
-	if !terminal {
+	if s.Terminal == nil {
 		s.rpc.CloseStdin(ctx, connect.NewRequest(&process.CloseStdinRequest{Process: s.proc}))
 	}
 }
 
-// execError turns what the daemon's proxy or the agent says into an *Error.
-func (c *Client) execError(err error) error {
-	var ce *connect.Error
-	if !errors.As(err, &ce) {
-		return c.unreachable(err)
-	}
+// chunks reads r to its end or that of ctx. Nobody can end a Read, so the
+// goroutine stays until the one under way returns.
+func chunks(ctx context.Context, r io.Reader) <-chan []byte {
+	out := make(chan []byte)
+	go func() {
+		defer close(out)
+		for {
+			buf := make([]byte, inputChunk)
+			n, err := r.Read(buf)
+			if n > 0 {
+				select {
+				case out <- buf[:n]:
+				case <-ctx.Done():
+					return
+				}
+			}
+			if err != nil || ctx.Err() != nil {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// execError turns what the daemon's proxy or the agent says into an *Error,
+// and the end of a connection into ErrCutOff.
+func (c *Client) execError(ctx context.Context, err error) error {
 	var e *Error
-	if errors.As(err, &e) {
+	var ce *connect.Error
+	switch {
+	case errors.As(err, &e):
 		return e
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &ce) && connect.IsWireError(err):
+		return refused(ce)
 	}
+	return fmt.Errorf("%w: %w", ErrCutOff, err)
+}
+
+// refused is an answer of the agent. A guest that makes it up decides no more
+// than what its own user reads.
+func refused(ce *connect.Error) *Error {
+	e := &Error{Code: http.StatusBadGateway, Kind: "internal", Message: ce.Message()}
 	switch ce.Code() {
-	case connect.CodeUnavailable, connect.CodeUnknown, connect.CodeInternal, connect.CodeCanceled:
-		return fmt.Errorf("%w: %s", ErrCutOff, ce.Message())
-	case connect.CodeInvalidArgument, connect.CodeUnauthenticated:
-		return &Error{Code: http.StatusBadRequest, Kind: "invalid", Message: ce.Message()}
+	case connect.CodeInvalidArgument, connect.CodeUnauthenticated: // the latter is an unknown user
+		e.Code, e.Kind = http.StatusBadRequest, "invalid"
+	case connect.CodeResourceExhausted:
+		e.Code, e.Kind = http.StatusInsufficientStorage, "exhausted"
 	}
-	return ce
+	return e
 }
 
 // guest returns the way to the services in a sandbox, acting as user there.

@@ -38,7 +38,8 @@ func exitStatusHelp() string {
 	return `Exit status: 0 done, 1 failed, 2 bad usage or input, 3 not found, 4 exists
 already, 5 wrong state, 6 denied, 7 no room, 8 not available, 9 timed out,
 10 not supported, 11 corrupt. exec, shell and run end with the command's own
-status, 128 and the signal's number if a signal ended it.`
+status, 128 and the signal's number if a signal ended it; 125 if they could not
+run it at all.`
 }
 
 // classify returns exit code, kind and hint of an error.
@@ -56,6 +57,10 @@ func classify(err error) (code int, kind, hint string) {
 	code, ok := exitCodes()[k]
 	if !ok {
 		code = exitFailure
+	}
+	var own execFailed
+	if errors.As(err, &own) {
+		code = exitExecFailed
 	}
 	return code, string(k), hint
 }

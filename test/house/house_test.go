@@ -37,7 +37,9 @@ type exception struct {
 }
 
 func exceptions() []exception {
-	return []exception{}
+	return []exception{
+		{rule: "interface size", where: "internal/vmm/vmm.go", why: "a machine's life is one contract: half of it is of no use to anybody"},
+	}
 }
 
 func TestTree(t *testing.T) {
