@@ -146,7 +146,7 @@ func (m *Machine) lock(ctx context.Context) (unlock func(), err error) {
 	case <-m.busy:
 		return func() { m.busy <- struct{}{} }, nil
 	case <-m.done:
-		return nil, fmt.Errorf("VMM has ended: %s", m.exit.Reason)
+		return nil, fmt.Errorf("VMM has ended: %s", m.Exit().Reason)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -105,8 +105,7 @@ func (p *process) kill(ctx context.Context) error {
 		return nil
 	default:
 	}
-	err := unix.PidfdSendSignal(int(p.pidfd.Fd()), unix.SIGKILL, nil, 0)
-	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EBADF) {
+	if err := p.signal(unix.SIGKILL); err != nil {
 		return fmt.Errorf("kill VMM %d: %w", p.PID, err)
 	}
 	select {
@@ -115,6 +114,20 @@ func (p *process) kill(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("wait for VMM %d to end: %w", p.PID, ctx.Err())
 	}
+}
+
+// signal sends a signal to this very process; one that has ended gets none.
+func (p *process) signal(sig unix.Signal) error {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	if errors.Is(err, os.ErrClosed) || errors.Is(sent, unix.ESRCH) {
+		return nil
+	}
+	return errors.Join(err, sent)
 }
 
 // find returns the VMM that runs in runDir: the recorded one if it is the
