@@ -207,6 +207,10 @@ func TestBaseHasWhatAgentsExpect(t *testing.T) {
 	if got := b.Sh(`systemctl --failed --no-legend | wc -l`); got != "0" {
 		t.Errorf("failed units: %s", b.Sh(`systemctl --failed --no-legend`))
 	}
+	// What protects the agent from the out-of-memory killer is not handed on.
+	if got := b.Sh(`sleep 0.2; cat /proc/self/oom_score_adj`); got != "0" {
+		t.Errorf("programs run with oom_score_adj %s", got)
+	}
 	disk, err := strconv.Atoi(b.Sh(`blockdev --getsize64 /dev/vda`))
 	if err != nil || disk != 8<<30 {
 		t.Errorf("root disk has %d bytes, want 8 GiB", disk)

@@ -144,6 +144,13 @@ func (s *Service) exec(l *launch, ends *stdio) (*os.Process, error) {
 	return proc, nil
 }
 
+// mortal takes from a program what protects the agent from the kernel's
+// out-of-memory killer, and what programs inherit (proc(5), oom_score_adj).
+// A program that has ended already needs it no more.
+func mortal(pid int) {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
+}
+
 // exec tries the files that the program's name can mean, as execvp(3) does.
 func (l *launch) exec(attr *os.ProcAttr) (*os.Process, error) {
 	err := error(syscall.ENOENT)
@@ -154,6 +161,7 @@ func (l *launch) exec(attr *os.ProcAttr) (*os.Process, error) {
 		}
 		switch {
 		case startErr == nil:
+			mortal(proc.Pid)
 			return proc, nil
 		case errors.Is(startErr, syscall.EACCES): // perhaps the user may not go there; a later one may do
 			err = startErr
