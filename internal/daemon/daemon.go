@@ -79,7 +79,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	down.Add("close pool", func(ctx context.Context) error { return d.closePool(ctx, files) })
+	down.Add("close pool", func(ctx context.Context) error { return d.closePool(ctx, files, db) })
 
 	heart, err := d.heart(db, events, files)
 	if err != nil {
@@ -124,11 +124,14 @@ func (d *Daemon) openPool(ctx context.Context, db *sqlite.DB) (*pool.Pool, error
 		return nil, err
 	}
 	j := journal.New(db.Journal())
-	if _, err := j.Begin(ctx, journal.Entry{Kind: journal.Mount, Owner: "pool", Ident: cfg.Dir}); err != nil {
+	if _, err := j.Begin(ctx, journal.Entry{Kind: journal.Mount, Owner: poolOwner, Ident: cfg.Dir}); err != nil {
 		return nil, err
 	}
 	return pool.Open(ctx, cfg)
 }
+
+// poolOwner is the pool's name in the journal.
+const poolOwner = "pool"
 
 func (d *Daemon) poolConfig() (pool.Config, error) {
 	size, err := d.Config.PoolBytes()
@@ -142,13 +145,16 @@ func (d *Daemon) poolConfig() (pool.Config, error) {
 }
 
 // closePool unmounts the pool unless machines run on it.
-func (d *Daemon) closePool(ctx context.Context, p *pool.Pool) error {
+func (d *Daemon) closePool(ctx context.Context, p *pool.Pool, db *sqlite.DB) error {
 	err := p.Close(ctx)
 	if fault.Is(err, fault.WrongState) {
 		d.Log.InfoContext(ctx, "pool stays mounted: machines run on it")
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return journal.New(db.Journal()).EndAll(ctx, journal.Mount, poolOwner)
 }
 
 // heart is the product without storage and wire.

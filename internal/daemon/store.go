@@ -108,3 +108,13 @@ func (m machines) Begin(ctx context.Context, owner, runDir string) error {
 func (m machines) End(ctx context.Context, owner string) error {
 	return m.journal.EndAll(ctx, journal.Process, owner)
 }
+
+func (m machines) Owners(ctx context.Context) (owners []string, err error) {
+	pending, err := m.journal.Pending(ctx)
+	for _, e := range pending {
+		if e.Kind == journal.Process {
+			owners = append(owners, e.Owner)
+		}
+	}
+	return owners, err
+}

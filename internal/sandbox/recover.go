@@ -124,7 +124,7 @@ func (b *box) thaw(log *slog.Logger) {
 // and go after them, so it can only mean that records were lost, and then the
 // pool is all that is left.
 func (m *Manager) sweep(ctx context.Context, known map[ID]bool) error {
-	machines, err := m.Machines.Found()
+	machines, err := m.Machines.Found(ctx)
 	if err != nil {
 		return err
 	}

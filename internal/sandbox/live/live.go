@@ -65,6 +65,8 @@ type Guest interface {
 type Journal interface {
 	Begin(ctx context.Context, owner, runDir string) error
 	End(ctx context.Context, owner string) error
+	// Owners lists whose VMM may exist.
+	Owners(ctx context.Context) ([]string, error)
 }
 
 // Runner is what machines are run with.
@@ -216,8 +218,9 @@ func exitedOr(vm vmm.Machine, err error) error {
 	}
 }
 
-// Found lists every machine of which there are files or a run directory.
-func (r *Runner) Found() ([]pool.MachineID, error) {
+// Found lists every machine of which there are files, a run directory or a
+// claim.
+func (r *Runner) Found(ctx context.Context) ([]pool.MachineID, error) {
 	machines, err := r.Pool.Machines()
 	if err != nil {
 		return nil, err
@@ -228,6 +231,13 @@ func (r *Runner) Found() ([]pool.MachineID, error) {
 	}
 	for _, e := range entries {
 		machines = append(machines, pool.MachineID(e.Name()))
+	}
+	owners, err := r.Journal.Owners(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, owner := range owners {
+		machines = append(machines, pool.MachineID(owner))
 	}
 	slices.Sort(machines)
 	return slices.Compact(machines), nil
