@@ -10,20 +10,22 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
-	"strings"
-	"syscall"
 )
 
 // maxAnswer bounds an answer that is not a stream: a host has a handful of
 // sandboxes, an answer a few kilobytes.
 const maxAnswer = 16 << 20
 
-// guestPort is the port by which requests to a sandbox mean its agent.
-const guestPort = "49983"
+// base begins every URL. Who is meant is decided by the socket, not by it.
+const base = "http://bulkhead"
 
-// Client speaks to one daemon.
+// Client speaks to one daemon. Every call ends when its context does. A
+// request is sent once; only one that asks for something and changes nothing
+// is repeated, if the connection it was sent on turns out to be dead.
+//
+// Errors that the daemon answers with are of type *Error. So are those of a
+// daemon that is not there, with the Kind "unavailable".
 type Client struct {
 	socket string
 	http   *http.Client
@@ -36,11 +38,20 @@ func New(socket string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	transport := &http.Transport{DialContext: dial, DisableCompression: true}
+	return &Client{socket: socket, http: plainClient(transport)}
 }
 
-// Close closes the connections that wait for a next request. The Client can
-// still be used.
+// plainClient returns a client that follows no redirect: the daemon sends
+// none, and a guest must not send us anywhere.
+func plainClient(t http.RoundTripper) *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+}
+
+// Close drops connections that wait for further requests. The client remains
+// usable.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Health returns nil if the daemon answers.
@@ -58,7 +69,8 @@ func (c *Client) Sandboxes(ctx context.Context) (all []Sandbox, err error) {
 	return all, err
 }
 
-// Create makes a sandbox and returns when its guest runs.
+// Create makes a sandbox and returns when its guest runs. If ctx ends before,
+// the daemon takes back what it has made.
 func (c *Client) Create(ctx context.Context, req CreateRequest) (s Sandbox, err error) {
 	err = c.call(ctx, "POST", "/v2/sandboxes", req, &s)
 	return s, err
@@ -77,18 +89,19 @@ func (c *Client) Start(ctx context.Context, ref string) (s Sandbox, err error) {
 	return s, err
 }
 
-// Remove ends a sandbox and removes all that it has.
+// Remove ends a sandbox and removes all that it has, its snapshots included.
 func (c *Client) Remove(ctx context.Context, ref string) error {
 	return c.call(ctx, "DELETE", sandboxPath(ref), nil, nil)
 }
 
-// Snapshot takes a snapshot of a running sandbox.
+// Snapshot takes a snapshot of a running sandbox and returns when it is safe
+// on disk.
 func (c *Client) Snapshot(ctx context.Context, ref string, req SnapshotRequest) (s Snapshot, err error) {
 	err = c.call(ctx, "POST", sandboxPath(ref, "snapshots"), req, &s)
 	return s, err
 }
 
-// RemoveSnapshot removes one snapshot.
+// RemoveSnapshot removes one snapshot; those taken after it stay.
 func (c *Client) RemoveSnapshot(ctx context.Context, ref, snapshot string) error {
 	return c.call(ctx, "DELETE", sandboxPath(ref, "snapshots", snapshot), nil, nil)
 }
@@ -99,15 +112,16 @@ func (c *Client) Timeline(ctx context.Context, ref string) (t Timeline, err erro
 	return t, err
 }
 
-// Rollback puts a sandbox back to one of its snapshots, in place.
+// Rollback puts a sandbox back to one of its snapshots, in place. What it was
+// since its last snapshot is lost.
 func (c *Client) Rollback(ctx context.Context, ref string, req RollbackRequest) (r RollbackResult, err error) {
 	err = c.call(ctx, "POST", sandboxPath(ref, "rollback"), req, &r)
 	return r, err
 }
 
 // Console streams the console, beginning with its last tail bytes. With
-// follow it goes on until ctx ends. What it says is the guest's: raw bytes,
-// escape sequences included. The caller closes it.
+// follow it goes on until ctx ends or the sandbox is removed. What it says is
+// the guest's: raw bytes, escape sequences included. The caller closes it.
 func (c *Client) Console(ctx context.Context, ref string, tail int, follow bool) (io.ReadCloser, error) {
 	q := url.Values{"tail": {strconv.Itoa(tail)}}
 	if follow {
@@ -132,27 +146,28 @@ func (c *Client) RemoveTemplate(ctx context.Context, name string) error {
 	return c.call(ctx, "DELETE", "/templates/"+segment(name), nil, nil)
 }
 
-// BuildTemplate builds a template and tells progress of each event. It ends
-// the build if ctx ends.
-func (c *Client) BuildTemplate(ctx context.Context, req BuildRequest, progress func(BuildEvent)) (Template, error) {
+// BuildTemplate builds a template and calls progress, which may be nil, for
+// each event before the last. The build ends with ctx and then leaves nothing.
+func (c *Client) BuildTemplate(ctx context.Context, req BuildRequest, progress func(BuildEvent)) (t Template, err error) {
 	resp, err := c.do(ctx, "POST", "/templates", req)
 	if err != nil {
-		return Template{}, err
+		return t, err
 	}
 	defer resp.Body.Close()
 	lines := json.NewDecoder(resp.Body)
 	for {
 		var e BuildEvent
 		if err := lines.Decode(&e); err != nil {
-			return Template{}, fmt.Errorf("build was cut off: %w", err)
+			return t, c.lost(ctx, err)
 		}
 		switch {
 		case e.Error != nil:
-			return Template{}, e.Error
+			return t, e.Error
 		case e.Template != nil:
 			return *e.Template, nil
+		case progress != nil:
+			progress(e)
 		}
-		progress(e)
 	}
 }
 
@@ -167,7 +182,7 @@ type EventQuery struct {
 }
 
 // Events calls each for every event, in order, until there are no more or
-// each returns an error.
+// each returns an error, which Events then returns.
 func (c *Client) Events(ctx context.Context, q EventQuery, each func(Event) error) error {
 	v := url.Values{"since": {strconv.FormatUint(q.Since, 10)}}
 	if q.Sandbox != "" {
@@ -189,7 +204,7 @@ func (c *Client) Events(ctx context.Context, q EventQuery, each func(Event) erro
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("read events: %w", err)
+			return c.lost(ctx, err)
 		}
 		if err := each(e); err != nil {
 			return err
@@ -226,7 +241,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		return nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
-		return fmt.Errorf("read answer of the daemon: %w", err)
+		return c.lost(ctx, err)
 	}
 	return nil
 }
@@ -242,49 +257,18 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://bulkhead"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, base+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, c.lost(ctx, err)
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
 		return nil, asError(resp)
 	}
 	return resp, nil
-}
-
-// unreachable says in the operator's words that nobody answers.
-func (c *Client) unreachable(err error) error {
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return &Error{
-			Code: http.StatusServiceUnavailable, Kind: "unavailable",
-			Message: "no daemon listens on " + c.socket, Hint: "bulkhead serve",
-		}
-	}
-	if errors.Is(err, os.ErrPermission) {
-		return &Error{
-			Code: http.StatusForbidden, Kind: "denied",
-			Message: "no permission to use " + c.socket, Hint: "run it as root, or as the daemon's user",
-		}
-	}
-	var u *url.Error
-	if errors.As(err, &u) {
-		err = u.Err
-	}
-	return fmt.Errorf("ask the daemon: %w", err)
-}
-
-func asError(resp *http.Response) error {
-	e := &Error{}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil || json.Unmarshal(b, e) != nil || e.Message == "" {
-		e = &Error{Message: "daemon answers " + strings.ToLower(resp.Status)}
-	}
-	e.Code = resp.StatusCode
-	return e
 }

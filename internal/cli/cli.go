@@ -20,6 +20,7 @@ import (
 	"text/tabwriter"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/show"
 	"bulkhead/internal/config"
 
 	"github.com/spf13/cobra"
@@ -69,9 +70,8 @@ func New(env Env) *cobra.Command {
 		Long: "Bulkhead runs each agent in a microVM of its own, with root inside, and can\n" +
 			"roll the whole machine back to any snapshot.\n\n" + exitStatusHelp(),
 		SilenceErrors: true, SilenceUsage: true,
-		Args:              cobra.NoArgs,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkOutput() },
-		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
@@ -80,7 +80,7 @@ func New(env Env) *cobra.Command {
 	f.StringVarP(&a.output, "output", "o", "text", "form of answers: text or json")
 	f.StringVar(&a.configFile, "config", "", "configuration file ("+config.DefaultFile+")")
 	f.StringVar(&a.stateDir, "state-dir", "", "the daemon's state directory")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(badUsage)
 	for _, c := range []func(*app) *cobra.Command{
 		newCreate, newLs, newInspect, newExec, newShell, newCp, newLogs,
 		newSnapshot, newTimeline, newRollback, newStart, newRm, newRun,
@@ -88,36 +88,47 @@ func New(env Env) *cobra.Command {
 	} {
 		root.AddCommand(c(a))
 	}
-	wrapUsage(root)
+	a.checkUsage(root)
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "exec", "shell", "run":
+			failsAsExec(c)
+		}
+	}
 	return root
 }
 
 // usageError marks a command line that makes no sense, as against one that
 // could not be carried out.
-type usageError struct{ error }
+type usageError struct {
+	error
+	hint string // may be empty
+}
 
 func (e usageError) Unwrap() error { return e.error }
 
-// wrapUsage makes the errors of argument checks usage errors.
-func wrapUsage(c *cobra.Command) {
+func badUsage(c *cobra.Command, err error) error {
+	return usageError{err, c.CommandPath() + " --help"}
+}
+
+// checkUsage makes the errors of argument checks usage errors, and has every
+// command check --output too.
+func (a *app) checkUsage(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return usageError{fmt.Errorf("%w\nhint: %s --help", err, c.CommandPath())}
+			err := check(c, args)
+			if err == nil && a.output != "text" && a.output != "json" {
+				err = fmt.Errorf("--output %q is neither text nor json", a.output)
+			}
+			if err != nil {
+				return badUsage(c, err)
 			}
 			return nil
 		}
 	}
 	for _, sub := range c.Commands() {
-		wrapUsage(sub)
+		a.checkUsage(sub)
 	}
-}
-
-func (a *app) checkOutput() error {
-	if a.output != "text" && a.output != "json" {
-		return usageError{fmt.Errorf("--output %q is neither text nor json", a.output)}
-	}
-	return nil
 }
 
 // config reads the configuration with the flags of this run over it.
@@ -145,6 +156,17 @@ func (a *app) client() (*client.Client, error) {
 		socket = cfg.Socket
 	}
 	return client.New(socket), nil
+}
+
+// ask makes what a command does with the daemon its RunE.
+func (a *app) ask(do func(c *cobra.Command, cl *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		return do(c, cl, args)
+	}
 }
 
 // answer prints v as JSON, or has text print it for people.
@@ -181,23 +203,22 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code)
 // Report tells the user of an error, in the form that args ask for, and
 // returns the exit code.
 func Report(env Env, args []string, err error) int {
-	var exit exitError
 	if err == nil {
 		return 0
 	}
+	var exit exitError
 	if errors.As(err, &exit) {
 		return exit.code
 	}
 	code, kind, hint := classify(err)
 	if wantsJSON(args) {
 		e := json.NewEncoder(env.Stderr)
-		e.Encode(client.Error{Code: code, Message: oneLine(err.Error()), Kind: kind, Hint: hint})
+		e.Encode(client.Error{Code: code, Message: show.OneLine(err.Error()), Kind: kind, Hint: hint})
 		return code
 	}
-	msg := err.Error()
-	fmt.Fprintf(env.Stderr, "bulkhead: %s\n", printable(msg))
+	fmt.Fprintf(env.Stderr, "bulkhead: %s\n", show.OneLine(err.Error()))
 	if hint != "" {
-		fmt.Fprintf(env.Stderr, "hint: %s\n", printable(hint))
+		fmt.Fprintf(env.Stderr, "hint: %s\n", show.OneLine(hint))
 	}
 	return code
 }

@@ -4,18 +4,23 @@ import (
 	"context"
 	"time"
 
+	"bulkhead/client"
+
 	"github.com/spf13/cobra"
 )
 
 // completeLimit bounds how long a shell waits for us at a press of Tab.
 const completeLimit = 2 * time.Second
 
-// names returns a completer that offers what ask returns, and nothing if the
-// daemon does not answer.
-func names(c *cobra.Command, ask func(context.Context) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+// names offers what ask returns, and nothing if the daemon does not answer.
+func (a *app) names(c *cobra.Command, ask func(context.Context, *client.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(c.Context(), completeLimit)
 	defer cancel()
-	list, err := ask(ctx)
+	cl, err := a.client()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	list, err := ask(ctx, cl)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
@@ -26,11 +31,7 @@ func (a *app) completeSandboxes(c *cobra.Command, args []string, _ string) ([]st
 	if len(args) > 0 && c.Name() != "rm" {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return names(c, func(ctx context.Context) (list []string, err error) {
-		cl, err := a.client()
-		if err != nil {
-			return nil, err
-		}
+	return a.names(c, func(ctx context.Context, cl *client.Client) (list []string, err error) {
 		all, err := cl.Sandboxes(ctx)
 		for _, s := range all {
 			list = append(list, s.Name)
@@ -43,11 +44,7 @@ func (a *app) completeTemplates(c *cobra.Command, args []string, _ string) ([]st
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return names(c, func(ctx context.Context) (list []string, err error) {
-		cl, err := a.client()
-		if err != nil {
-			return nil, err
-		}
+	return a.names(c, func(ctx context.Context, cl *client.Client) (list []string, err error) {
 		all, err := cl.Templates(ctx)
 		for _, t := range all {
 			list = append(list, t.Name)
@@ -60,11 +57,7 @@ func (a *app) completeSandboxThenSnapshot(c *cobra.Command, args []string, word 
 	if len(args) != 1 {
 		return a.completeSandboxes(c, args, word)
 	}
-	return names(c, func(ctx context.Context) (list []string, err error) {
-		cl, err := a.client()
-		if err != nil {
-			return nil, err
-		}
+	return a.names(c, func(ctx context.Context, cl *client.Client) (list []string, err error) {
 		t, err := cl.Timeline(ctx, args[0])
 		for _, s := range t.Snapshots {
 			list = append(list, label(s))

@@ -13,6 +13,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/cli/archive"
+	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
@@ -31,7 +32,7 @@ func newCp(a *app) *cobra.Command {
 			to, toInside := splitRef(args[1])
 			switch {
 			case fromInside == toInside:
-				return usageError{errors.New("one of source and target is SANDBOX:/path, the other a path here")}
+				return usageError{error: errors.New("one of source and target is SANDBOX:/path, the other a path here")}
 			case toInside:
 				return a.copyIn(c.Context(), args[0], to, user)
 			}
@@ -58,47 +59,79 @@ func splitRef(arg string) (inside, bool) {
 	return inside{ref, p}, true
 }
 
-// copyIn packs the source here and has tar unpack it inside.
+// copyIn packs the source here and has tar unpack it inside. Into a folder it
+// goes under its own name, else under the target's.
 func (a *app) copyIn(ctx context.Context, source string, to inside, user string) error {
+	source, err := filepath.Abs(source)
+	if err != nil {
+		return err
+	}
 	if _, err := os.Lstat(source); err != nil {
-		return usageError{err}
+		return usageError{error: err}
+	}
+	dir, name := to.path, filepath.Base(source)
+	folder := strings.HasSuffix(dir, "/")
+	if !folder {
+		if folder, err = a.isFolder(ctx, to, user); err != nil {
+			return err
+		}
+	}
+	if !folder {
+		dir, name = path.Dir(dir), path.Base(dir)
+	}
+	if name == "/" { // all that there is here, as the content of a folder there
+		name = "."
 	}
 	r, w := io.Pipe()
-	defer r.Close()
-	// Into a folder it goes under its own name, else under the target's.
-	// What is at the target is for the guest to say.
-	const script = `t=$1; n=$2; case $t in */) mkdir -p "$t";; esac
-if [ -d "$t" ]; then d=$t; else d=$(dirname "$t"); n=$(basename "$t"); fi
-mkdir -p "$d" && exec tar -C "$d" --no-same-owner --transform "s,^[^/]*,$n,S" -xpf -`
-	name := filepath.Base(absolute(source))
-	if strings.ContainsAny(name+to.path, ",&\\\n") {
-		return usageError{fmt.Errorf("cannot copy %q: its name has one of , & \\ or a line break", name)}
-	}
-	go func() { w.CloseWithError(archive.Pack(w, source)) }()
-	return a.tar(ctx, client.Exec{
-		Sandbox: to.ref, User: user, Cmd: "sh", Args: []string{"-c", script, "cp", to.path, name}, Stdin: r, Stdout: io.Discard,
+	packed := make(chan error, 1)
+	go func() {
+		err := archive.Pack(w, source, name)
+		w.CloseWithError(err)
+		packed <- err
+	}()
+	_, err = a.inGuest(ctx, client.Exec{
+		Sandbox: to.ref, User: user, Cmd: "sh", Stdin: r, Stdout: io.Discard,
+		Args: []string{"-c", `mkdir -p -- "$1" && exec tar -C "$1" --no-same-owner -xpf -`, "cp", dir},
 	})
+	r.Close()
+	// Tar inside takes a stream that breaks off for a whole one.
+	if perr := <-packed; perr != nil && !errors.Is(perr, io.ErrClosedPipe) {
+		return perr
+	}
+	return err
 }
 
-func absolute(p string) string {
-	abs, err := filepath.Abs(p)
-	if err != nil {
-		return p
+// isFolder asks the guest what is at a path.
+func (a *app) isFolder(ctx context.Context, at inside, user string) (bool, error) {
+	code, err := a.inGuest(ctx, client.Exec{
+		Sandbox: at.ref, User: user, Cmd: "test", Args: []string{"-d", at.path}, Stdout: io.Discard,
+	})
+	if code == 1 {
+		return false, nil
 	}
-	return abs
+	return err == nil, err
 }
 
 // copyOut has tar pack the source inside and unpacks it here, where it is
 // hostile input.
 func (a *app) copyOut(ctx context.Context, from inside, target, user string) error {
-	dir, name := filepath.Split(absolute(target))
-	if info, err := os.Stat(target); err == nil && info.IsDir() && !strings.HasSuffix(from.path, "/.") {
-		dir, name = absolute(target), path.Base(path.Clean(from.path))
-	} else if strings.HasSuffix(target, "/") {
-		return usageError{fmt.Errorf("%s is not a folder", target)}
+	full, err := filepath.Abs(target)
+	if err != nil {
+		return err
 	}
-	if name == "/" || name == "." || name == ".." || name == "" {
-		return usageError{fmt.Errorf("cannot tell what to call %s here", from.path)}
+	source := path.Clean(from.path)
+	parent, base := path.Dir(source), path.Base(source)
+	if base == "/" {
+		base = "."
+	}
+	dir, name := filepath.Split(full)
+	if info, err := os.Stat(target); err == nil && info.IsDir() {
+		dir, name = full, base
+	} else if strings.HasSuffix(target, "/") {
+		return usageError{error: fmt.Errorf("%s is not a folder", target)}
+	}
+	if name == "." || name == "" || base == ".." {
+		return usageError{error: fmt.Errorf("cannot tell what to call %s here", from.path)}
 	}
 	r, w := io.Pipe()
 	unpacked := make(chan error, 1)
@@ -107,30 +140,30 @@ func (a *app) copyOut(ctx context.Context, from inside, target, user string) err
 		r.CloseWithError(err)
 		unpacked <- err
 	}()
-	err := a.tar(ctx, client.Exec{
-		Sandbox: from.ref, User: user, Cmd: "tar",
-		Args: []string{"-C", path.Dir(path.Clean(from.path)), "-cf", "-", "--", path.Base(path.Clean(from.path))}, Stdout: w,
+	_, err = a.inGuest(ctx, client.Exec{
+		Sandbox: from.ref, User: user, Cmd: "tar", Args: []string{"-C", parent, "-cf", "-", "--", base}, Stdout: w,
 	})
 	w.CloseWithError(err) // nil reads as the end
-	return errors.Join(err, <-unpacked)
+	if uerr := <-unpacked; err == nil {
+		err = uerr
+	}
+	return err
 }
 
-// tar runs e, whose complaints become the error.
-func (a *app) tar(ctx context.Context, e client.Exec) error {
+// inGuest runs e. An exit code other than 0 is an error, which says what the
+// command complained of.
+func (a *app) inGuest(ctx context.Context, e client.Exec) (code int, err error) {
 	cl, err := a.client()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var complaints bytes.Buffer
 	e.Stderr = &bounded{w: &complaints, left: 2 << 10}
-	code, err := cl.Exec(ctx, e)
-	if err != nil {
-		return err
+	code, err = cl.Exec(ctx, e)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("copy: in the sandbox: %s (exit status %d)", show.OneLine(complaints.String()), code)
 	}
-	if code != 0 {
-		return fmt.Errorf("copy: in the sandbox: %s", oneLine(strings.TrimSpace(complaints.String())))
-	}
-	return nil
+	return code, err
 }
 
 // bounded passes on the first bytes and drops the rest.

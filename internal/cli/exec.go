@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,14 +11,36 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
-// exitExecFailed is the code when exec itself failed, as docker has it: it is
-// told from the codes of commands by few programs using it.
+// exitExecFailed is the code of every failure of exec, shell and run
+// themselves, as docker has it: few programs use it, so it is told from the
+// codes of commands. What kind of failure it was is in the JSON.
 const exitExecFailed = 125
+
+// execFailed marks an error of exec itself, whatever its kind.
+type execFailed struct{ error }
+
+func (e execFailed) Unwrap() error { return e.error }
+
+// failsAsExec makes whatever goes wrong with c, bad usage included, execFailed.
+func failsAsExec(c *cobra.Command) {
+	mark := func(do func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+		return func(c *cobra.Command, args []string) error {
+			err := do(c, args)
+			if exit := (exitError{}); err == nil || errors.As(err, &exit) {
+				return err
+			}
+			return execFailed{err}
+		}
+	}
+	c.Args, c.RunE = mark(c.Args), mark(c.RunE)
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return execFailed{badUsage(c, err)} })
+}
 
 // execOptions are those of exec, shell and run.
 type execOptions struct {
@@ -43,7 +66,8 @@ func newExec(a *app) *cobra.Command {
 		Use:   "exec SANDBOX -- COMMAND [ARG...]",
 		Short: "Run a command in a sandbox",
 		Long: "Run a command in a sandbox, as root unless told otherwise, and end with its exit\n" +
-			"status. Output streams as it comes; 125 means that exec itself failed.",
+			"status: 128 and the signal's number if a signal ended it, 125 if exec itself failed.\n" +
+			"Ctrl-C asks the command to end, a second one kills it, a third stops waiting.",
 		Example:           "  bulkhead exec otter -- apt-get install -y jq\n  bulkhead exec -it otter -- bash",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeSandboxes,
@@ -88,7 +112,7 @@ func newRun(a *app) *cobra.Command {
 		Use:   "run TEMPLATE -- COMMAND [ARG...]",
 		Short: "Make a sandbox, run a command in it, remove it",
 		Long: "Make a sandbox, run a command in it, and remove the sandbox whatever the command\n" +
-			"did. It ends with the command's exit status.",
+			"did. It ends with the command's exit status, or with 125 if run itself failed.",
 		Example:           "  bulkhead run base -- python3 -c 'print(6*7)'",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeTemplates,
@@ -110,7 +134,8 @@ func newRun(a *app) *cobra.Command {
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), time.Minute)
 				defer cancel()
 				if rerr := cl.Remove(ctx, s.ID); rerr != nil {
-					err = errors.Join(err, fmt.Errorf("remove %s: %w", s.Name, rerr))
+					a.say("%s is still there: %s", s.Name, show.OneLine(rerr.Error()))
+					err = cmp.Or(err, rerr)
 				}
 			}()
 			return a.exec(c.Context(), s.ID, dropDashes(args[1:]), o)
@@ -148,12 +173,11 @@ func (a *app) exec(ctx context.Context, ref string, argv []string, o execOptions
 		}
 		defer restore()
 	}
-	signals, stop := forwardSignals()
+	ctx, stop := forwardSignals(ctx, &e)
 	defer stop()
-	e.Signals = signals
 	code, err := cl.Exec(ctx, e)
 	if err != nil {
-		return execFailed{err}
+		return err
 	}
 	if code != 0 {
 		return exitError{code}
@@ -161,78 +185,93 @@ func (a *app) exec(ctx context.Context, ref string, argv []string, o execOptions
 	return nil
 }
 
-// execFailed marks an error of exec itself, whatever its kind.
-type execFailed struct{ error }
-
-func (e execFailed) Unwrap() error { return e.error }
-
-// takeTerminal gives the command our terminal: raw, so that keys reach it
-// unchanged, and as large as it is.
+// takeTerminal gives the command a terminal as large as ours. If it gets our
+// keys, ours becomes raw, so that they reach it unchanged.
 func (a *app) takeTerminal(e *client.Exec) (restore func(), err error) {
 	fd := int(a.Stdin.Fd())
 	e.Terminal = &client.Size{Cols: 80, Rows: 24}
-	if e.Env == nil {
-		e.Env = map[string]string{}
-	}
 	if _, ok := e.Env["TERM"]; !ok {
 		e.Env["TERM"] = "xterm-256color"
 	}
 	if !term.IsTerminal(fd) {
 		return func() {}, nil
 	}
-	old, err := term.MakeRaw(fd)
-	if err != nil {
-		return nil, fmt.Errorf("set terminal: %w", err)
+	restore = func() {}
+	if e.Stdin != nil {
+		old, err := term.MakeRaw(fd)
+		if err != nil {
+			return nil, fmt.Errorf("set terminal: %w", err)
+		}
+		restore = func() { term.Restore(fd, old) } // best effort: the terminal may be gone
 	}
+	stop := followSize(fd, e)
+	return func() { stop(); restore() }, nil
+}
+
+// followSize keeps the size of e's terminal that of ours, until stop.
+func followSize(fd int, e *client.Exec) (stop func()) {
+	winch := make(chan os.Signal, 1)
+	signal.Notify(winch, syscall.SIGWINCH) // before the first look, so as to miss no change
 	if w, h, err := term.GetSize(fd); err == nil {
 		e.Terminal = &client.Size{Cols: uint32(w), Rows: uint32(h)}
 	}
-	winch := make(chan os.Signal, 1)
-	signal.Notify(winch, syscall.SIGWINCH)
-	sizes := make(chan client.Size)
-	done := make(chan struct{})
+	sizes, done := make(chan client.Size), make(chan struct{})
+	e.Resize = sizes
 	go func() {
-		defer close(sizes)
 		for {
 			select {
 			case <-winch:
 			case <-done:
 				return
 			}
-			if w, h, err := term.GetSize(fd); err == nil {
-				select {
-				case sizes <- client.Size{Cols: uint32(w), Rows: uint32(h)}:
-				case <-done:
-					return
-				}
+			w, h, err := term.GetSize(fd)
+			if err != nil {
+				continue
 			}
-		}
-	}()
-	e.Resize = sizes
-	return func() {
-		signal.Stop(winch)
-		close(done)
-		term.Restore(fd, old) // best effort: the terminal may be gone
-	}, nil
-}
-
-// forwardSignals passes our end on to the command: the first request to end
-// asks it, the second kills it.
-func forwardSignals() (<-chan int, func()) {
-	in := make(chan os.Signal, 2)
-	signal.Notify(in, syscall.SIGINT, syscall.SIGTERM)
-	out := make(chan int, 2)
-	done := make(chan struct{})
-	go func() {
-		defer close(out)
-		for _, sig := range []int{int(syscall.SIGTERM), int(syscall.SIGKILL)} {
 			select {
-			case <-in:
-				out <- sig
+			case sizes <- client.Size{Cols: uint32(w), Rows: uint32(h)}:
 			case <-done:
 				return
 			}
 		}
 	}()
-	return out, func() { signal.Stop(in); close(done) }
+	return func() { signal.Stop(winch); close(done) }
+}
+
+// errGaveUp is the cause when the user would not wait for the command's end.
+var errGaveUp = errors.New("gave up waiting: the command may still run")
+
+// forwardSignals passes our end on to the command: the first request to end
+// asks it, the second kills it. With the third, nobody waits for it any more:
+// a guest that hangs must not hang us.
+func forwardSignals(ctx context.Context, e *client.Exec) (context.Context, func()) {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	in := make(chan os.Signal, 3)
+	signal.Notify(in, syscall.SIGINT, syscall.SIGTERM)
+	out := pipe(&e.Signals)
+	go func() {
+		for n := range 3 {
+			select {
+			case <-in:
+			case <-ctx.Done():
+				return
+			}
+			switch n {
+			case 0:
+				out <- 15 // SIGTERM
+			case 1:
+				out <- 9 // SIGKILL
+			case 2:
+				giveUp(errGaveUp)
+			}
+		}
+	}()
+	return ctx, func() { signal.Stop(in); giveUp(nil) }
+}
+
+// pipe returns the other end of a new channel with room for two.
+func pipe[T ~int](to *<-chan T) chan<- T {
+	c := make(chan T, 2)
+	*to = c
+	return c
 }

@@ -2,9 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
-	"strings"
-	"unicode"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
@@ -38,20 +35,19 @@ func exitStatusHelp() string {
 	return `Exit status: 0 done, 1 failed, 2 bad usage or input, 3 not found, 4 exists
 already, 5 wrong state, 6 denied, 7 no room, 8 not available, 9 timed out,
 10 not supported, 11 corrupt. exec, shell and run end with the command's own
-status, 128 and the signal's number if a signal ended it; 125 if they could not
-run it at all.`
+status, 128 and the signal's number if a signal ended it, and with 125 for every
+failure of their own.`
 }
 
 // classify returns exit code, kind and hint of an error.
 func classify(err error) (code int, kind, hint string) {
 	var u usageError
-	if errors.As(err, &u) {
-		return exitUsage, string(fault.Invalid), ""
-	}
-	k := fault.KindOf(err)
-	hint = fault.HintOf(err)
 	var ce *client.Error
-	if errors.As(err, &ce) {
+	k, hint := fault.KindOf(err), fault.HintOf(err)
+	switch {
+	case errors.As(err, &u):
+		k, hint = fault.Invalid, u.hint
+	case errors.As(err, &ce):
 		k, hint = fault.Kind(ce.Kind), ce.Hint
 	}
 	code, ok := exitCodes()[k]
@@ -63,34 +59,4 @@ func classify(err error) (code int, kind, hint string) {
 		code = exitExecFailed
 	}
 	return code, string(k), hint
-}
-
-// oneLine and printable keep what came from elsewhere from playing with the
-// terminal: control characters go, and a message stays one line. Only our own
-// usage errors have a second line, for the hint.
-func oneLine(s string) string { return strings.ReplaceAll(printable(s), "\n", " ") }
-
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return r
-		case !unicode.IsPrint(r):
-			return '?'
-		}
-		return r
-	}, s)
-}
-
-// bytesText shows a size for people.
-func bytesText(n int64) string {
-	const units = "KMGT"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/1024, 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	return fmt.Sprintf("%.1f %ciB", f, units[i])
 }

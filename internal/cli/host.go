@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/show"
 	"bulkhead/internal/config"
 
 	"github.com/spf13/cobra"
@@ -136,7 +137,7 @@ func newEvents(a *app) *cobra.Command {
 				if a.output == "json" {
 					return a.answer(e, nil)
 				}
-				_, err := fmt.Fprintf(a.Stdout, "%s %s %s%s\n", e.Time.Local().Format(time.DateTime), e.Type, clip(e.SandboxID, 8), fields(e.Fields))
+				_, err := fmt.Fprintf(a.Stdout, "%s %s %s%s\n", e.Time.Local().Format(time.DateTime), e.Type, show.Clip(e.SandboxID, 8), fields(e.Fields))
 				return err
 			})
 		},
@@ -149,7 +150,7 @@ func newEvents(a *app) *cobra.Command {
 func fields(m map[string]string) string {
 	var all []string
 	for k, v := range m {
-		all = append(all, " "+k+"="+oneLine(v))
+		all = append(all, " "+k+"="+show.OneLine(v))
 	}
 	sort.Strings(all)
 	return strings.Join(all, "")

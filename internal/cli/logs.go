@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 
+	"bulkhead/internal/cli/show"
+
 	"github.com/spf13/cobra"
 )
 
@@ -20,7 +22,7 @@ func newLogs(a *app) *cobra.Command {
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(c *cobra.Command, args []string) error {
 			if tail < 0 {
-				return usageError{fmt.Errorf("--tail %d is negative", tail)}
+				return badUsage(c, fmt.Errorf("--tail %d is negative", tail))
 			}
 			cl, err := a.client()
 			if err != nil {
@@ -33,7 +35,7 @@ func newLogs(a *app) *cobra.Command {
 			defer r.Close()
 			var out io.Writer = a.Stdout
 			if isTerminal(a.Stdout) && !raw {
-				out = plain{out}
+				out = show.Plain(out)
 			}
 			_, err = io.Copy(out, r)
 			return err
@@ -44,21 +46,4 @@ func newLogs(a *app) *cobra.Command {
 	f.IntVar(&tail, "tail", 64<<10, "begin this many bytes before the end")
 	f.BoolVar(&raw, "raw", false, "leave escape sequences in")
 	return c
-}
-
-// plain writes text without what could steer a terminal: of the bytes below
-// 0x20 only line breaks and tabs, and no C1 controls.
-type plain struct{ w io.Writer }
-
-func (p plain) Write(b []byte) (int, error) {
-	clean := make([]byte, 0, len(b))
-	for _, c := range b {
-		if c == '\n' || c == '\t' || c >= 0x20 && c < 0x7f || c >= 0xa0 {
-			clean = append(clean, c)
-		}
-	}
-	if _, err := p.w.Write(clean); err != nil {
-		return 0, err
-	}
-	return len(b), nil
 }

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
@@ -56,7 +59,7 @@ func pairs(list []string) (map[string]string, error) {
 	for _, kv := range list {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok || k == "" {
-			return nil, usageError{fmt.Errorf("%q is not KEY=VALUE", kv)}
+			return nil, usageError{error: fmt.Errorf("%q is not KEY=VALUE", kv)}
 		}
 		m[k] = v
 	}
@@ -69,11 +72,7 @@ func newLs(a *app) *cobra.Command {
 		Short:   "List sandboxes",
 		Example: "  bulkhead ls --output json",
 		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(c *cobra.Command, cl *client.Client, _ []string) error {
 			all, err := cl.Sandboxes(c.Context())
 			if err != nil {
 				return err
@@ -87,10 +86,10 @@ func newLs(a *app) *cobra.Command {
 				}
 				fmt.Fprintln(w, "NAME\tID\tSTATE\tTEMPLATE\tAGE\tHEAD")
 				for _, s := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", clip(s.Name, 20), clip(s.ID, 8), s.State, clip(s.TemplateID, 14), age(s.CreatedAt), clip(s.Head, 8))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", show.Clip(s.Name, 20), show.Clip(s.ID, 8), s.State, show.Clip(s.TemplateID, 14), show.Age(time.Since(s.CreatedAt)), show.Clip(s.Head, 8))
 				}
 			})
-		},
+		}),
 	}
 }
 
@@ -101,7 +100,7 @@ func (a *app) talkAbout(all []client.Sandbox) {
 	for _, s := range all {
 		a.warnBoundary(s.Accel)
 		if s.Hint != "" {
-			a.say("%s is %s: %s; to bring it back: %s", s.Name, s.State, printable(s.Reason), s.Hint)
+			a.say("%s is %s: %s; to bring it back: %s", s.Name, s.State, show.OneLine(s.Reason), s.Hint)
 		}
 	}
 }
@@ -113,23 +112,19 @@ func newInspect(a *app) *cobra.Command {
 		Example:           "  bulkhead inspect otter",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
-		RunE: func(c *cobra.Command, args []string) error {
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(c *cobra.Command, cl *client.Client, args []string) error {
 			s, err := cl.Sandbox(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			return a.answer(s, func(w io.Writer) { inspect(w, s) })
-		},
+		}),
 	}
 }
 
 func inspect(w io.Writer, s client.Sandbox) {
 	row := func(k, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", k, printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(w, "%s\t%s\n", k, show.OneLine(fmt.Sprintf(format, args...)))
 	}
 	row("name", "%s", s.Name)
 	row("id", "%s", s.ID)
@@ -142,19 +137,21 @@ func inspect(w io.Writer, s client.Sandbox) {
 	}
 	row("template", "%s", s.TemplateID)
 	row("machine", "%d CPU, %d MiB memory, %d MiB disk, %s", s.CPUs, s.MemoryMB, s.DiskMB, s.Accel)
-	row("created", "%s (%s ago)", s.CreatedAt.Local().Format(time.DateTime), age(s.CreatedAt))
-	row("running since", "%s", s.StartedAt.Local().Format(time.DateTime))
+	row("created", "%s (%s ago)", s.CreatedAt.Local().Format(time.DateTime), show.Age(time.Since(s.CreatedAt)))
+	if s.State == client.StateRunning {
+		row("running since", "%s", s.StartedAt.Local().Format(time.DateTime))
+	}
 	if s.Head != "" {
 		row("last snapshot", "%s", s.Head)
 	}
 	if s.VMM != nil {
 		row("VMM", "%s %s, process %d", s.VMM.Driver, s.VMM.Version, s.VMM.PID)
 	}
-	for k, v := range s.Metadata {
-		row("label "+k, "%s", v)
+	for _, k := range slices.Sorted(maps.Keys(s.Metadata)) {
+		row("label "+show.OneLine(k), "%s", s.Metadata[k])
 	}
 	if s.ConsoleTail != "" {
-		fmt.Fprintf(w, "\nend of the console:\n%s\n", printable(s.ConsoleTail))
+		fmt.Fprintf(w, "\nend of the console:\n%s\n", show.Printable(s.ConsoleTail))
 	}
 }
 
@@ -167,17 +164,13 @@ func newStart(a *app) *cobra.Command {
 		Example:           "  bulkhead start otter",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
-		RunE: func(c *cobra.Command, args []string) error {
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(c *cobra.Command, cl *client.Client, args []string) error {
 			s, err := cl.Start(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			return a.answer(s, func(w io.Writer) { fmt.Fprintln(w, s.Name) })
-		},
+		}),
 	}
 }
 
@@ -191,11 +184,7 @@ func newRm(a *app) *cobra.Command {
 		Example:           "  bulkhead rm otter",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
-		RunE: func(c *cobra.Command, args []string) error {
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(c *cobra.Command, cl *client.Client, args []string) error {
 			for _, ref := range args {
 				t, err := cl.Timeline(c.Context(), ref)
 				if err != nil {
@@ -209,7 +198,7 @@ func newRm(a *app) *cobra.Command {
 				}
 			}
 			return nil
-		},
+		}),
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	return c
@@ -220,26 +209,4 @@ func (a *app) confirm(format string, args ...any) bool {
 	fmt.Fprintf(a.Stderr, format+" [y/N] ", args...)
 	line, err := bufio.NewReader(a.Stdin).ReadString('\n')
 	return err == nil && strings.EqualFold(strings.TrimSpace(line), "y")
-}
-
-// clip shortens a column so that tables fit 80 columns.
-func clip(s string, most int) string {
-	if len(s) > most {
-		return s[:most]
-	}
-	return s
-}
-
-// age says how long ago t was, in one unit.
-func age(t time.Time) string {
-	d := time.Since(t)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }

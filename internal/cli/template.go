@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -66,9 +67,9 @@ func newTemplateBuild(a *app) *cobra.Command {
 }
 
 func (a *app) build(ctx context.Context, cl *client.Client, req client.BuildRequest) error {
-	p := &progress{w: a.Stderr, live: isTerminal(a.Stderr)}
-	t, err := cl.BuildTemplate(ctx, req, p.event)
-	p.end()
+	p := &show.Progress{W: a.Stderr, Live: isTerminal(a.Stderr)}
+	t, err := cl.BuildTemplate(ctx, req, p.Event)
+	p.End()
 	if err != nil {
 		return err
 	}
@@ -81,57 +82,13 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// progress shows the steps of a build: a line per finished step, and on a
-// terminal the running one with its last line of output.
-type progress struct {
-	w    io.Writer
-	live bool
-	step string
-	open bool // a line without an end is on the terminal
-}
-
-func (p *progress) event(e client.BuildEvent) {
-	switch {
-	case e.Log != "":
-		if p.live {
-			p.line(p.step + ": " + printable(e.Log))
-		}
-	case e.Done:
-		p.end()
-		fmt.Fprintf(p.w, "[%d/%d] %-50s %6.1f s\n", e.Number, e.Of, e.Step, e.ElapsedMS/1000)
-	default:
-		p.step = fmt.Sprintf("[%d/%d] %s", e.Number, e.Of, e.Step)
-		if p.live {
-			p.line(p.step)
-		}
-	}
-}
-
-// line replaces what stands on the last line of the terminal.
-func (p *progress) line(s string) {
-	const columns = 79
-	fmt.Fprintf(p.w, "\r\x1b[K%s", clip(s, columns))
-	p.open = true
-}
-
-func (p *progress) end() {
-	if p.open {
-		fmt.Fprint(p.w, "\r\x1b[K")
-		p.open = false
-	}
-}
-
 func newTemplateLs(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "ls",
 		Short:   "List templates",
 		Example: "  bulkhead template ls",
 		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(c *cobra.Command, cl *client.Client, _ []string) error {
 			all, err := cl.Templates(c.Context())
 			if err != nil {
 				return err
@@ -143,13 +100,13 @@ func newTemplateLs(a *app) *cobra.Command {
 				if len(all) == 0 {
 					return
 				}
-				fmt.Fprintln(w, "NAME\tCPUS\tMEMORY\tDISK\tKERNEL\tOWN\tUSED BY\tBUILT")
+				fmt.Fprintln(w, "NAME\tCPUS\tMEMORY\tDISK\tKERNEL\tOWN\tUSED\tAGE")
 				for _, t := range all {
-					fmt.Fprintf(w, "%s\t%d\t%d MiB\t%s\t%s\t%s\t%d\t%s\n", clip(t.Name, 16), t.CPUs, t.MemoryMB,
-						bytesText(int64(t.DiskMB)<<20), clip(t.Kernel, 12), bytesText(t.OwnBytes), t.Sandboxes, t.CreatedAt.Local().Format(time.DateOnly))
+					fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%d\t%s\n", show.Clip(t.Name, 14), t.CPUs, show.Bytes(int64(t.MemoryMB)<<20),
+						show.Bytes(int64(t.DiskMB)<<20), show.Clip(t.Kernel, 8), show.Bytes(t.OwnBytes), t.Sandboxes, show.Age(time.Since(t.CreatedAt)))
 				}
 			})
-		},
+		}),
 	}
 }
 
@@ -160,12 +117,8 @@ func newTemplateRm(a *app) *cobra.Command {
 		Example:           "  bulkhead template rm base",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeTemplates,
-		RunE: func(c *cobra.Command, args []string) error {
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(c *cobra.Command, cl *client.Client, args []string) error {
 			return cl.RemoveTemplate(c.Context(), args[0])
-		},
+		}),
 	}
 }

@@ -24,3 +24,18 @@ const (
 	MaxData    = maxData
 	MaxEncoded = maxEncoded
 )
+
+// Acknowledge plays a guest until it has answered the first reset that comes.
+func Acknowledge(port io.ReadWriter) error {
+	f := newFrames(port)
+	for {
+		kind, payload, err := f.next()
+		if err != nil {
+			return err
+		}
+		if kind == frameReset {
+			_, err := port.Write(appendFrame(nil, frameAck, payload))
+			return err
+		}
+	}
+}

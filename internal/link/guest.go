@@ -18,13 +18,37 @@ const idle = 20 * time.Millisecond
 
 // Serve answers the host's resets on port, and calls handle for each session
 // with a listener that accepts the host's connections. handle returns when
-// the listener is closed: by the next reset, or with ctx. Serve returns when
-// ctx ends.
-func Serve(ctx context.Context, port io.ReadWriter, handle func(net.Listener)) error {
-	in := newFrames(&patient{ctx: ctx, port: port})
-	out := &gate{port: port}
-	var current *guestSession
-	defer func() { current.end() }()
+// the listener is closed: by the next reset, or with ctx. The host is told
+// when a session ends in any other way.
+//
+// Serve owns port, and returns when ctx ends or the port does: then port is
+// closed and handle has returned.
+func Serve(ctx context.Context, port io.ReadWriteCloser, handle func(net.Listener)) error {
+	s := server{out: &gate{port: port}, handle: handle}
+	defer func() { s.current.end() }()
+	defer port.Close() // before that, so that nothing waits to write
+	stop := context.AfterFunc(ctx, func() { port.Close() })
+	defer stop()
+	err := s.run(newFrames(&patient{ctx: ctx, port: port}))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// server is the guest's side of a port.
+type server struct {
+	out     *gate
+	handle  func(net.Listener)
+	current *guestSession // nil before the first
+}
+
+func (s *server) run(in *frames) error {
+	// A host that was connected to an agent before this one waits for answers
+	// that nobody will give.
+	if err := s.out.lost(); err != nil {
+		return err
+	}
 	for {
 		kind, payload, err := in.next()
 		if err != nil {
@@ -32,15 +56,15 @@ func Serve(ctx context.Context, port io.ReadWriter, handle func(net.Listener)) e
 		}
 		switch {
 		case kind == frameReset && len(payload) == nonceSize:
-			if current.has(payload) { // sent again before our answer came
+			if s.current.has(payload) { // sent again before our answer came
 				continue
 			}
-			current.end()
-			if current, err = begin(out, payload, handle); err != nil {
+			s.current.end()
+			if s.current, err = begin(s.out, payload, s.handle); err != nil {
 				return err
 			}
-		case kind == frameData && current != nil:
-			current.feed(payload)
+		case kind == frameData && s.current != nil:
+			s.current.feed(payload)
 		}
 	}
 }
@@ -65,6 +89,8 @@ func begin(out *gate, nonce []byte, handle func(net.Listener)) (*guestSession, e
 	go func() {
 		defer close(g.over)
 		handle(g.mux)
+		g.mux.Close()
+		pass.Write(lostFrame()) // if the port is gone too, nobody waits
 	}()
 	return g, nil
 }
@@ -110,6 +136,16 @@ func (g *gate) admit(nonce []byte) (pass, error) {
 	_, err := g.port.Write(appendFrame([]byte{0}, frameAck, nonce))
 	return pass{g, nonce}, err
 }
+
+// lost tells a host that is connected that it has no session.
+func (g *gate) lost() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, err := g.port.Write(lostFrame())
+	return err
+}
+
+func lostFrame() []byte { return appendFrame([]byte{0}, frameLost, nil) }
 
 // pass is one session's right to write.
 type pass struct {

@@ -27,13 +27,13 @@ type Session struct {
 // when the guest has acknowledged it. It gives up when ctx ends.
 func Dial(ctx context.Context, conn net.Conn) (*Session, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
 	in := newFrames(conn)
-	if err := shake(conn, in); err != nil {
+	err := shake(conn, in)
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		conn.Close()
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
 		return nil, fmt.Errorf("begin session: %w", err)
 	}
 	s := &stream{in: in, out: conn, closer: conn}
@@ -82,12 +82,33 @@ func resetUntil(w io.Writer, nonce []byte, acked <-chan struct{}) {
 	}
 }
 
-// Open opens a connection to whoever listens in the guest.
+// Open opens a connection to whoever listens in the guest. It waits while the
+// guest reads nothing, until ctx or the session ends.
 func (s *Session) Open(ctx context.Context) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, context.Cause(ctx)
 	}
-	return s.mux.Open()
+	type opened struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan opened)
+	go func() { // ends with the session at the latest
+		conn, err := s.mux.Open()
+		select {
+		case done <- opened{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				conn.Close()
+			}
+		}
+	}()
+	select {
+	case o := <-done:
+		return o.conn, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // Done is closed when the session has ended.
@@ -99,13 +120,15 @@ func (s *Session) Close() error {
 	return s.mux.Close()
 }
 
-// stream turns frames into the bytes that yamux wants.
+// stream turns frames into the bytes that yamux wants. Only the host reads
+// from one.
 type stream struct {
 	in     *frames
 	out    io.Writer
 	closer io.Closer
 
-	rest []byte // of the last data frame
+	rest  []byte // of the last data frame
+	guard guard
 
 	mu  sync.Mutex
 	buf []byte // guarded by mu
@@ -117,8 +140,14 @@ func (s *stream) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if kind == frameData {
+		switch kind {
+		case frameData:
+			if err := s.guard.check(payload); err != nil {
+				return 0, err
+			}
 			s.rest = payload
+		case frameLost:
+			return 0, ErrReset
 		}
 	}
 	n := copy(p, s.rest)

@@ -12,6 +12,7 @@
 //	RESET nonce  ──────────────►  drops its session
 //	             ◄──────────────  ACK nonce
 //	DATA         ◄─────────────►  DATA
+//	             ◄──────────────  LOST, if the guest's side ends or begins anew
 //
 // Over the data runs yamux, so that each side sees net.Conns. link knows
 // nothing of what they carry. Both sides treat the other as hostile: frames
@@ -33,6 +34,7 @@ const (
 	frameReset = 'R'
 	frameAck   = 'A'
 	frameData  = 'D'
+	frameLost  = 'L'
 )
 
 const (
@@ -47,7 +49,8 @@ const (
 	window = 256 << 10
 )
 
-// ErrReset is what a session's reads return once the host has begun another.
+// ErrReset is what a session's reads return once the host has begun another,
+// or the guest has lost it.
 var ErrReset = errors.New("session was reset")
 
 // frames reads frames off a port.

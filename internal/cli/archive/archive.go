@@ -24,9 +24,13 @@ import (
 // maxEntries bounds how many files one copy can make.
 const maxEntries = 1 << 20
 
+// maxName bounds a name within the archive: longer paths (PATH_MAX of Linux)
+// could be made step by step, but no program could open them.
+const maxName = 4095
+
 // Pack writes the file or folder at source to w as a tar stream in which it is
-// called name. Symbolic links stay links. On an error the stream has no end
-// mark, but nobody need mind that: it must not be taken for a whole one.
+// called name. Symbolic links stay links. After an error the stream has no end
+// mark; but tar takes such a stream for a whole one, so the error must be told.
 func Pack(w io.Writer, source, name string) error {
 	t := tar.NewWriter(w)
 	err := filepath.WalkDir(source, func(p string, d fs.DirEntry, err error) error {
@@ -94,11 +98,12 @@ func Unpack(r io.Reader, dir, name string) (err error) {
 	defer func() { err = errors.Join(err, u.close()) }()
 	for n := 0; ; n++ {
 		h, err := u.tar.Next()
-		if errors.Is(err, io.EOF) && n == 0 {
-			return errors.New("archive is empty")
-		}
 		if errors.Is(err, io.EOF) {
-			_, err := io.Copy(io.Discard, r) // padding; the sender must not block
+			// Padding; the sender must not block, and may still say what went wrong.
+			_, err := io.Copy(io.Discard, r)
+			if err == nil && n == 0 {
+				err = errors.New("archive is empty")
+			}
 			return err
 		}
 		if err != nil {
@@ -138,6 +143,9 @@ func (u *unpacker) entry(h *tar.Header) error {
 		}
 	}
 	name := below(h.Name)
+	if len(name) > maxName {
+		return errors.New("its name is too long")
+	}
 	if u.top != nil {
 		return u.lay(u.top, h, name)
 	}
@@ -163,10 +171,11 @@ func (u *unpacker) entry(h *tar.Header) error {
 	return u.lay(u.top, h, ".")
 }
 
-// below returns an entry's name without its first element, "." if that is all.
+// below returns an entry's name without its first element, which is what was
+// packed ("." too), and "." if that is all.
 func below(entry string) string {
-	_, rest, _ := strings.Cut(path.Clean("/" + entry)[1:], "/")
-	return path.Join(".", rest)
+	_, rest, _ := strings.Cut(strings.TrimLeft(entry, "/"), "/")
+	return path.Join(".", path.Clean("/" + rest)[1:])
 }
 
 // lay makes one entry, called name in root.

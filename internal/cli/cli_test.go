@@ -1,0 +1,176 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"bulkhead/internal/cli"
+	"bulkhead/internal/config"
+	"bulkhead/internal/fault"
+	"bulkhead/internal/guestd/process"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+// TestMain makes the test binary three programs: the tests, the command line
+// for the scripts, and the guest agent's stand-in.
+func TestMain(m *testing.M) {
+	process.StandIn()
+	testscript.Main(m, map[string]func(){"bulkhead": bulkhead})
+}
+
+func bulkhead() {
+	os.Exit(cli.Report(env(), os.Args[1:], cli.New(env()).ExecuteContext(context.Background())))
+}
+
+// env has the commands that need no daemon tell what they were given.
+func env() cli.Env {
+	return cli.Env{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Version: "1.2.3",
+		Serve: func(_ context.Context, c config.Config) error {
+			fmt.Println("serve", c.StateDir, c.Socket, c.Accel)
+			return nil
+		},
+		Doctor: func(_ context.Context, c config.Config) []cli.Check {
+			checks := []cli.Check{{Name: "accelerator", Status: "warn", Detail: "no /dev/kvm: guests are slow", Mend: "modprobe kvm_intel"}}
+			if c.StateDir == "/broken" {
+				checks = append(checks, cli.Check{Name: "storage", Status: "fail", Detail: "no room"})
+			}
+			return checks
+		},
+		Release: func(_ context.Context, c config.Config, force bool) error {
+			if c.StateDir == "/busy" && !force {
+				return fault.New(fault.WrongState, "a daemon uses %s", c.StateDir).Hint("bulkhead debug release --force")
+			}
+			fmt.Println("release", c.StateDir, force)
+			return nil
+		},
+	}
+}
+
+// TestScripts runs testdata/script: what users of each command see.
+func TestScripts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the guest's programs run as root on this host, and this is not root")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			dir, err := os.MkdirTemp("", "cli") // a socket's path must be short
+			if err != nil {
+				return err
+			}
+			socket, shut, err := open(dir)
+			if err != nil {
+				return err
+			}
+			e.Defer(func() {
+				if err := errors.Join(shut(), os.RemoveAll(dir)); err != nil {
+					t.Error(err)
+				}
+			})
+			e.Setenv("BULKHEAD_SOCKET", socket)
+			e.Setenv("GUEST", dir+"/home")
+			e.Setenv("CONSOLE", dir+"/console.log")
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "narrow": narrow, "bytes": writeBytes,
+		},
+	})
+}
+
+// exits runs a command that must end with a code: exits 3 bulkhead ls
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("run: %v", err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("got exit code %d, want %s", got, args[0])
+	}
+}
+
+// narrow checks that no line of a file has more than 80 columns.
+func narrow(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: narrow FILE")
+	}
+	for _, line := range strings.Split(ts.ReadFile(args[0]), "\n") {
+		if n := utf8.RuneCountInString(line); n > 80 {
+			ts.Fatalf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// writeBytes writes a file of quoted text: bytes FILE 'a\x1b'
+func writeBytes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: bytes FILE TEXT")
+	}
+	text, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
+}
+
+func TestEveryKindOfErrorHasAnExitCodeOfItsOwn(t *testing.T) {
+	seen := map[int]fault.Kind{0: "success", 125: "exec"}
+	for _, kind := range fault.Kinds() {
+		e := env()
+		e.Stderr = &bytes.Buffer{}
+		code := cli.Report(e, nil, fault.New(kind, "x"))
+		if other, taken := seen[code]; taken {
+			t.Errorf("%s: got %d, which is that of %s", kind, code, other)
+		}
+		seen[code] = kind
+	}
+}
+
+// TestHelp checks what the help of every command has.
+func TestHelp(t *testing.T) {
+	var check func(c *cobra.Command)
+	check = func(c *cobra.Command) {
+		t.Run(strings.ReplaceAll(c.CommandPath(), " ", "_"), func(t *testing.T) {
+			var out bytes.Buffer
+			c.SetOut(&out)
+			if err := c.Help(); err != nil {
+				t.Fatal(err)
+			}
+			if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+				t.Errorf("short text %q", c.Short)
+			}
+			if !c.HasSubCommands() && !strings.Contains(c.Example, c.CommandPath()) {
+				t.Errorf("example %q does not show %q", c.Example, c.CommandPath())
+			}
+			for _, line := range strings.Split(c.Long+"\n"+c.Example, "\n") {
+				if len(line) > 90 {
+					t.Errorf("%d columns: %s", len(line), line)
+				}
+			}
+			if !strings.Contains(out.String(), "Usage:") {
+				t.Errorf("help without usage: %s", out.String())
+			}
+		})
+		for _, sub := range c.Commands() {
+			check(sub)
+		}
+	}
+	check(cli.New(env()))
+}

@@ -1,0 +1,187 @@
+package cli_test
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// console is a terminal in which the command line runs.
+type console struct {
+	t    *testing.T
+	tty  *os.File
+	out  *bufio.Reader
+	seen strings.Builder
+	cmd  *exec.Cmd
+}
+
+// inTerminal runs bulkhead with a terminal of 100 by 30, in a world with one
+// sandbox.
+func inTerminal(t *testing.T, args ...string) *console {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("the guest's programs run as root on this host, and this is not root")
+	}
+	dir, err := os.MkdirTemp("", "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, shut, err := open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(shut(), os.RemoveAll(dir)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv("BULKHEAD_SOCKET", socket)
+	if out, err := exec.Command("bulkhead", "create", "base", "--name", "otter").CombinedOutput(); err != nil {
+		t.Fatalf("create: %v: %s", err, out)
+	}
+	c := &console{t: t, cmd: exec.Command("bulkhead", args...)}
+	c.tty, err = pty.StartWithSize(c.cmd, &pty.Winsize{Cols: 100, Rows: 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.out = bufio.NewReader(c.tty)
+	t.Cleanup(func() {
+		c.cmd.Process.Kill() // it has ended, unless the test failed
+		c.cmd.Wait()
+		c.tty.Close()
+	})
+	return c
+}
+
+// expect reads until text has come.
+func (c *console) expect(text string) {
+	c.t.Helper()
+	var line strings.Builder
+	for !strings.Contains(line.String(), text) {
+		b, err := c.out.ReadByte()
+		if err != nil {
+			c.t.Fatalf("%q did not come but %q, then %v", text, c.seen.String(), err)
+		}
+		line.WriteByte(b)
+		c.seen.WriteByte(b)
+	}
+}
+
+func (c *console) keys(text string) {
+	c.t.Helper()
+	if _, err := c.tty.WriteString(text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// ends reads to the end and checks the exit code.
+func (c *console) ends(want int) {
+	c.t.Helper()
+	for {
+		b, err := c.out.ReadByte()
+		if err != nil {
+			break // EIO: nobody holds the terminal any more
+		}
+		c.seen.WriteByte(b)
+	}
+	c.cmd.Wait()
+	if got := c.cmd.ProcessState.ExitCode(); got != want {
+		c.t.Errorf("got exit code %d, want %d: %q", got, want, c.seen.String())
+	}
+}
+
+// flags returns the modes of our terminal.
+func (c *console) flags() uint32 {
+	c.t.Helper()
+	modes, err := unix.IoctlGetTermios(int(c.tty.Fd()), unix.TCGETS)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return modes.Lflag
+}
+
+func TestShellInATerminal(t *testing.T) {
+	c := inTerminal(t, "shell", "otter")
+	c.keys("PS1=; stty -echo size; echo ready\r")
+	c.expect("30 100\r\n")
+	c.expect("ready\r\n")
+	if c.flags()&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
+		t.Error("our terminal is not raw")
+	}
+
+	// A change of our size reaches the program. It waits for it by itself: the
+	// signal comes when the size has changed.
+	c.keys("trap 'stty size; echo resized' WINCH; echo trapped\r")
+	c.expect("trapped\r\n")
+	if err := pty.Setsize(c.tty, &pty.Winsize{Cols: 77, Rows: 11}); err != nil {
+		t.Fatal(err)
+	}
+	c.keys("until [ \"$(stty size)\" = '11 77' ]; do read -t 0.05; done; echo size is $(stty size)\r")
+	c.expect("size is 11 77\r\n")
+
+	// So do keys that our terminal would make signals of.
+	c.keys("trap 'echo interrupted' INT; cat\r\x03")
+	c.expect("interrupted\r\n")
+
+	c.keys("exit 42\r")
+	c.ends(42)
+}
+
+func TestTerminalIsRestored(t *testing.T) {
+	// A shell that stays, so that its terminal can be looked at afterwards.
+	c := inTerminal(t, "exec", "-it", "otter", "--", "sh", "-c", "stty -a >/dev/null; echo up; read x; exit 5")
+	c.expect("up\r\n")
+	slave, err := os.OpenFile(ttyName(t, c.tty), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slave.Close()
+	if c.flags()&unix.ICANON != 0 {
+		t.Error("our terminal is not raw")
+	}
+	c.keys("\r")
+	c.cmd.Wait()
+	if got, want := c.cmd.ProcessState.ExitCode(), 5; got != want {
+		t.Errorf("got exit code %d, want %d", got, want)
+	}
+	if want := uint32(unix.ICANON | unix.ECHO | unix.ISIG); c.flags()&want != want {
+		t.Error("our terminal is still raw")
+	}
+}
+
+// ttyName returns the path of the other end of a terminal.
+func ttyName(t *testing.T, ptmx *os.File) string {
+	t.Helper()
+	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "/dev/pts/" + strconv.Itoa(n)
+}
+
+// Without -i the command gets no keys, so ours must go on to make signals.
+func TestTerminalWithoutInputCanBeInterrupted(t *testing.T) {
+	c := inTerminal(t, "exec", "-t", "otter", "--", "sh", "-c", `trap 'echo asked; exit 6' TERM; echo up; while :; do sleep 0.05; done`)
+	c.expect("up\r\n")
+	c.keys("\x03")
+	c.expect("asked\r\n")
+	c.ends(6)
+}
+
+// A program that will not end is killed with the second Ctrl-C.
+func TestSecondInterruptKills(t *testing.T) {
+	c := inTerminal(t, "exec", "otter", "--", "sh", "-c", `trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done`)
+	c.expect("up")
+	c.keys("\x03")
+	c.expect("asked")
+	c.keys("\x03")
+	c.ends(128 + int(syscall.SIGKILL))
+}
