@@ -196,7 +196,7 @@ func TestOddAnswersAreErrors(t *testing.T) {
 			fmt.Fprint(w, `{"error": {"nested": true}}`)
 		}},
 		{"a redirect", "daemon answers 307 temporary redirect", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "/elsewhere", 307)
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}},
 		{"no JSON", "does not answer: invalid character", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }},
 		{"half an answer", "does not answer: unexpected EOF", func(w http.ResponseWriter, _ *http.Request) {

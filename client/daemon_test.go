@@ -119,7 +119,9 @@ type snapshots struct {
 func (s snapshots) Take(_ context.Context, ref string, r client.SnapshotRequest) (client.Snapshot, error) {
 	return s.take(ref, r)
 }
-func (s snapshots) Remove(_ context.Context, ref, snapshot string) error { return s.remove(ref, snapshot) }
+func (s snapshots) Remove(_ context.Context, ref, snapshot string) error {
+	return s.remove(ref, snapshot)
+}
 func (s snapshots) Timeline(_ context.Context, ref string) (client.Timeline, error) {
 	return s.timeline(ref)
 }

@@ -115,8 +115,8 @@ func (b *bench) createAndFirstExec(ctx context.Context) error {
 		handStart, handFirst = append(handStart, start), append(handFirst, start+exec)
 	}
 	hs, hf := median(handStart), median(handFirst)
-	b.print(comparison{"create, until its guest says that it is right", median(create), hs, hs+50*time.Millisecond, "by hand + 50 ms"})
-	b.print(comparison{"create, until the first exec has ended", median(first), hf, hf*13/10, "1.3 x by hand"})
+	b.print(comparison{"create, until its guest says that it is right", median(create), hs, hs + 50*time.Millisecond, "by hand + 50 ms"})
+	b.print(comparison{"create, until the first exec has ended", median(first), hf, hf * 13 / 10, "1.3 x by hand"})
 	return nil
 }
 
@@ -175,7 +175,7 @@ func (b *bench) rollback(ctx context.Context) error {
 		hand = append(hand, start+end)
 	}
 	h := median(hand)
-	b.print(comparison{"rollback, until its guest says that it is right", median(ours), h, h+50*time.Millisecond, "create's + end of the old VMM"})
+	b.print(comparison{"rollback, until its guest says that it is right", median(ours), h, h + 50*time.Millisecond, "create's + end of the old VMM"})
 	return b.client.Remove(ctx, s.ID)
 }
 
@@ -214,7 +214,7 @@ with open("/root/dirty", "wb") as f:
 		}
 		hand = append(hand, stop)
 	}
-	b.print(comparison{"guest stopped in a snapshot, 100 MiB dirtied", median(ours), median(hand), 50*time.Millisecond, "50 ms"})
+	b.print(comparison{"guest stopped in a snapshot, 100 MiB dirtied", median(ours), median(hand), 50 * time.Millisecond, "50 ms"})
 	return m.end(ctx, b.client.Remove(ctx, s.ID))
 }
 
@@ -248,7 +248,7 @@ func (b *bench) warmExec(ctx context.Context) error {
 		return m.end(ctx, err)
 	}
 	hand := median(echo) + spawn
-	b.print(comparison{"exec true in a warm sandbox, p50", median(ours), hand, 2*hand, "2 x (echo + fork and exec inside)"})
+	b.print(comparison{"exec true in a warm sandbox, p50", median(ours), hand, 2 * hand, "2 x (echo + fork and exec inside)"})
 	return m.end(ctx, b.client.Remove(ctx, s.ID))
 }
 
