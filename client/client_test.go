@@ -16,6 +16,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server"
+	"bulkhead/test/leak"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -26,6 +27,7 @@ func notFound(ref string) error {
 
 // Every call asks the real server for what it says, and returns the answer.
 func TestCallsReachTheirRoutes(t *testing.T) {
+	leak.Check(t)
 	otter := client.Sandbox{ID: "i1", Name: "otter", State: client.StateRunning, CreatedAt: time.Unix(1e9, 0).UTC()}
 	monday := client.Snapshot{ID: "s1", Name: "monday", SandboxID: "i1", Cause: "manual", StoppedMS: 24.5}
 	base := client.Template{ID: "t1", Name: "base", CPUs: 2}
@@ -112,6 +114,7 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 
 // No reference, however odd, reaches another route than its own.
 func TestOddReferencesStayReferences(t *testing.T) {
+	leak.Check(t)
 	c := serve(t, server.Options{})
 	for _, ref := range []string{"", ".", "..", "../templates", "a/b", "a?b=c", "a#b", "%2e%2e", "a b", "\x1b", "é"} {
 		t.Run(ref, func(t *testing.T) {
@@ -128,6 +131,7 @@ func TestOddReferencesStayReferences(t *testing.T) {
 }
 
 func TestErrorsCarryKindHintAndRequest(t *testing.T) {
+	leak.Check(t)
 	c := serve(t, server.Options{Sandboxes: sandboxes{
 		get: func(ref string) (client.Sandbox, error) { return client.Sandbox{}, notFound(ref) },
 	}})
@@ -183,6 +187,7 @@ func TestForbiddenSocketIsSaidPlainly(t *testing.T) {
 }
 
 func TestOddAnswersAreErrors(t *testing.T) {
+	leak.Check(t)
 	for _, tt := range []struct {
 		name, want string
 		answer     http.HandlerFunc
@@ -217,6 +222,7 @@ func TestOddAnswersAreErrors(t *testing.T) {
 
 // The first connection is made to die in the middle of its second request.
 func TestOnlyReadsAreRepeated(t *testing.T) {
+	leak.Check(t)
 	for _, tt := range []struct {
 		name  string
 		call  func(*client.Client, context.Context) error
@@ -256,6 +262,7 @@ func TestOnlyReadsAreRepeated(t *testing.T) {
 }
 
 func TestCallEndsWithItsContext(t *testing.T) {
+	leak.Check(t)
 	asked := make(chan struct{})
 	c := serve(t, server.Options{Sandboxes: sandboxes{
 		create: func(ctx context.Context, _ client.CreateRequest) (client.Sandbox, error) {
@@ -275,6 +282,7 @@ func TestCallEndsWithItsContext(t *testing.T) {
 }
 
 func TestBuildTellsItsProgress(t *testing.T) {
+	leak.Check(t)
 	events := []client.BuildEvent{
 		{Step: "install packages", Number: 1, Of: 1},
 		{Log: "Unpacking jq"},
@@ -307,6 +315,7 @@ func TestBuildTellsItsProgress(t *testing.T) {
 }
 
 func TestBuildThatIsCutOffIsAnError(t *testing.T) {
+	leak.Check(t)
 	c := listen(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `{"step":"boot"}`) })
 	_, err := c.BuildTemplate(t.Context(), client.BuildRequest{}, nil)
 	var e *client.Error
@@ -316,6 +325,7 @@ func TestBuildThatIsCutOffIsAnError(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
+	leak.Check(t)
 	var asked server.EventQuery
 	all := []client.Event{{Seq: 8, Type: "create"}, {Seq: 9, Type: "rollback", Fields: map[string]string{"to": "s1"}}}
 	c := serve(t, server.Options{
@@ -357,6 +367,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestConsole(t *testing.T) {
+	leak.Check(t)
 	dir := t.TempDir()
 	log := filepath.Join(dir, "console.log")
 	if err := os.WriteFile(log, []byte("booting \x1b[1m0123456789"), 0o600); err != nil {

@@ -16,7 +16,6 @@ import (
 	"bulkhead/internal/guestd/account"
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server"
-	"bulkhead/test/leak"
 )
 
 // TestMain makes the test binary what the guest's agent is: the stand-in of
@@ -44,7 +43,6 @@ func socketPath(t *testing.T) string {
 // serve runs the real API over parts of the test's until the test ends.
 func serve(t *testing.T, parts server.Options) *client.Client {
 	t.Helper()
-	leak.Check(t)
 	socket := socketPath(t)
 	l, err := server.Listen(socket)
 	if err != nil {
@@ -69,7 +67,6 @@ func serve(t *testing.T, parts server.Options) *client.Client {
 // kind than ours.
 func listen(t *testing.T, handler http.HandlerFunc) *client.Client {
 	t.Helper()
-	leak.Check(t)
 	l, err := net.Listen("unix", socketPath(t))
 	if err != nil {
 		t.Fatal(err)

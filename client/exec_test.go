@@ -14,6 +14,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server"
+	"bulkhead/test/leak"
 )
 
 // run runs a program in otter and returns all that came of it.
@@ -33,6 +34,7 @@ func sh(script string) client.Exec {
 }
 
 func TestExecReturnsWhatAShellWould(t *testing.T) {
+	leak.Check(t)
 	c := realGuest(t)
 	script := filepath.Join(t.TempDir(), "plain")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o644); err != nil {
@@ -53,8 +55,8 @@ func TestExecReturnsWhatAShellWould(t *testing.T) {
 		{"an end by request", sh("kill -15 $$"), 143, "", ""},
 		{"an abort with or without a core", sh("ulimit -c 0; kill -6 $$"), 134, "", ""},
 		{"a real-time signal", sh("kill -40 $$"), 168, "", ""},
-		{"no such program", client.Exec{Cmd: "no-such-program"}, 127, "", "no-such-program: not found\n"},
-		{"no program", client.Exec{Cmd: script}, 126, "", script + ": permission denied\n"},
+		{"no such program", client.Exec{Cmd: "no-such-program"}, 127, "", "bulkhead: no-such-program: not found\n"},
+		{"no program", client.Exec{Cmd: script}, 126, "", "bulkhead: " + script + ": permission denied\n"},
 		{"no input", client.Exec{Cmd: "cat"}, 0, "", ""},
 		{"directory, user and variables", in, 0, "/\nnobody\nhello\n", ""},
 	} {
@@ -63,7 +65,7 @@ func TestExecReturnsWhatAShellWould(t *testing.T) {
 			if code != tt.code || out != tt.out {
 				t.Errorf("code %d, output %q, want %d, %q", code, out, tt.code, tt.out)
 			}
-			if !strings.EqualFold(errs, tt.errors) {
+			if errs != tt.errors {
 				t.Errorf("errors %q, want %q", errs, tt.errors)
 			}
 		})
@@ -71,6 +73,7 @@ func TestExecReturnsWhatAShellWould(t *testing.T) {
 }
 
 func TestExecDropsWhatNobodyWants(t *testing.T) {
+	leak.Check(t)
 	e := sh("echo out; echo err >&2; exit 3")
 	e.Sandbox = "otter"
 	code, err := realGuest(t).Exec(t.Context(), e)
@@ -80,6 +83,7 @@ func TestExecDropsWhatNobodyWants(t *testing.T) {
 }
 
 func TestExecStreamsInput(t *testing.T) {
+	leak.Check(t)
 	c := realGuest(t)
 	big := strings.Repeat("all the bytes\n", 100_000)
 	t.Run("to its end", func(t *testing.T) {
@@ -129,6 +133,7 @@ func (a *await) Write(b []byte) (int, error) {
 }
 
 func TestExecOnATerminal(t *testing.T) {
+	leak.Check(t)
 	c := realGuest(t)
 	out := &await{text: "ready", seen: make(chan struct{})}
 	sizes, keys := make(chan client.Size), make(chan string)
@@ -138,8 +143,9 @@ func TestExecOnATerminal(t *testing.T) {
 		sizes <- client.Size{Cols: 111, Rows: 22}
 		w.Write([]byte(<-keys))
 	}()
-	e := sh(`stty size; test -t 0 && test -t 2 && echo ready
+	e := sh(`stty size
 trap 'stty size; got=1' WINCH
+test -t 0 && test -t 2 && echo ready
 while test -z "$got"; do sleep 0.05; done
 echo resized >&2
 read line; echo "read $line"; exit 5`)
@@ -158,6 +164,7 @@ read line; echo "read $line"; exit 5`)
 }
 
 func TestExecPassesSignalsOn(t *testing.T) {
+	leak.Check(t)
 	c := realGuest(t)
 	for _, tt := range []struct {
 		name   string
@@ -182,6 +189,7 @@ func TestExecPassesSignalsOn(t *testing.T) {
 
 // A guest that does not even start the program must not hold its user.
 func TestSignalBeforeTheStartEndsTheCall(t *testing.T) {
+	leak.Check(t)
 	signals := make(chan int, 1)
 	c := serve(t, inGuest(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		signals <- 15
@@ -202,6 +210,7 @@ var errFull = errors.New("full")
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
 func TestProgramWithoutAListenerIsAskedToEnd(t *testing.T) {
+	leak.Check(t)
 	c := realGuest(t)
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if code, _, errs := run(t, c, client.Exec{Cmd: "mkfifo", Args: []string{fifo}}); code != 0 {
@@ -218,6 +227,7 @@ func TestProgramWithoutAListenerIsAskedToEnd(t *testing.T) {
 }
 
 func TestProgramOutlivesTheCall(t *testing.T) {
+	leak.Check(t)
 	c := realGuest(t)
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if code, _, errs := run(t, c, client.Exec{Cmd: "mkfifo", Args: []string{fifo}}); code != 0 {
@@ -240,6 +250,7 @@ func TestProgramOutlivesTheCall(t *testing.T) {
 }
 
 func TestExecThatCannotBegin(t *testing.T) {
+	leak.Check(t)
 	parts := server.Options{Sandboxes: sandboxes{transport: func(ref string) (http.RoundTripper, error) {
 		if ref == "held" {
 			return nil, fault.New(fault.WrongState, "sandbox held is held").Hint("bulkhead rm SOMETHING")

@@ -12,6 +12,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/proto/process"
 	"bulkhead/proto/process/processconnect"
+	"bulkhead/test/leak"
 
 	"connectrpc.com/connect"
 )
@@ -45,6 +46,7 @@ func stdout(text string) *process.ProcessEvent {
 // Whatever the agent says, the caller gets an exit code between 0 and 255 or
 // an error, and 0 only if the agent said so.
 func TestLyingAgents(t *testing.T) {
+	leak.Check(t)
 	for _, tt := range []struct {
 		name string
 		say  func(send func(*process.ProcessEvent)) error
@@ -117,6 +119,7 @@ func TestLyingAgents(t *testing.T) {
 // A guest that answers in the daemon's form must not be taken for the daemon:
 // a hint is something that an operator may follow.
 func TestGuestCannotSpeakForTheDaemon(t *testing.T) {
+	leak.Check(t)
 	for _, tt := range []struct {
 		name   string
 		answer http.HandlerFunc

@@ -69,7 +69,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			socket, shut, err := open(dir)
+			w, shut, err := open(dir)
 			if err != nil {
 				return err
 			}
@@ -78,7 +78,7 @@ func TestScripts(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			e.Setenv("BULKHEAD_SOCKET", socket)
+			e.Setenv("BULKHEAD_SOCKET", w.socket)
 			e.Setenv("GUEST", dir+"/home")
 			e.Setenv("CONSOLE", dir+"/console.log")
 			e.Setenv("TZ", "UTC")

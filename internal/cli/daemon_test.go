@@ -27,7 +27,9 @@ import (
 // same one machine, which is this host, in the person of a real process
 // service.
 type world struct {
-	dir string // holds home, the home of the guest's root, and console.log
+	dir    string // holds home, the home of the guest's root, and console.log
+	socket string
+	asked  chan struct{} // gets one for each call that a frozen guest leaves unanswered
 
 	mu        sync.Mutex // guards all below
 	sandboxes map[string]client.Sandbox
@@ -43,9 +45,9 @@ func born() time.Time { return time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC) }
 func id(n int) string { return strings.Repeat(string(rune('a'+n)), 20) }
 
 // open makes a world in dir and serves it on a socket there until shut.
-func open(dir string) (socket string, shut func() error, err error) {
-	w := &world{
-		dir: dir, sandboxes: map[string]client.Sandbox{}, timelines: map[string]client.Timeline{},
+func open(dir string) (w *world, shut func() error, err error) {
+	w = &world{
+		dir: dir, socket: filepath.Join(dir, "s"), asked: make(chan struct{}, 16), sandboxes: map[string]client.Sandbox{}, timelines: map[string]client.Timeline{},
 		templates: map[string]client.Template{"base": {
 			ID: "base", Name: "base", CreatedAt: born(), CPUs: 1, MemoryMB: 512, DiskMB: 8192,
 			Kernel: "6.1.0-44-cloud-amd64", Accel: "tcg", OwnBytes: 300 << 20,
@@ -56,12 +58,11 @@ func open(dir string) (socket string, shut func() error, err error) {
 		os.WriteFile(filepath.Join(dir, "passwd"), []byte("root:x:0:0::"+home+":/bin/sh\n"), 0o600),
 		os.WriteFile(filepath.Join(dir, "group"), []byte("root:x:0:\n"), 0o600))
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	socket = filepath.Join(dir, "s")
-	l, err := server.Listen(socket)
+	l, err := server.Listen(w.socket)
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
 	programs := process.New(process.Options{Users: account.Users{Dir: dir}})
 	guest := http.NewServeMux()
@@ -74,7 +75,7 @@ func open(dir string) (socket string, shut func() error, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, l) }()
-	return socket, func() error {
+	return w, func() error {
 		stop()
 		err := <-served
 		agent.CloseClientConnections()
@@ -141,6 +142,9 @@ func (w sandboxes) Create(_ context.Context, req client.CreateRequest) (client.S
 	switch s.Name {
 	case "":
 		s.Name = "made-up"
+		if req.TemplateID == "sticky" {
+			s.Name = "sticky"
+		}
 	case "wreck":
 		s.State, s.Reason, s.Hint, s.VMM = client.StateCrashed, "its VMM was killed (signal 9)", "bulkhead start wreck", nil
 		s.ConsoleTail = "Kernel panic\x1b[2J\nnot syncing\n"
@@ -195,13 +199,22 @@ func (w sandboxes) Transport(ctx context.Context, ref string) (http.RoundTripper
 	if err != nil {
 		return nil, err
 	}
-	return toAgent{w.agent}, nil
+	return toAgent{w, s.Name == "frozen"}, nil
 }
 
-// toAgent sends every request to the one agent.
-type toAgent struct{ agent *httptest.Server }
+// toAgent sends every request to the one agent. A frozen guest starts programs
+// and answers nothing else.
+type toAgent struct {
+	sandboxes
+	frozen bool
+}
 
 func (t toAgent) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.frozen && !strings.HasSuffix(r.URL.Path, "/Start") {
+		t.asked <- struct{}{}
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
 	u, err := url.Parse(t.agent.URL)
 	if err != nil {
 		return nil, err

@@ -167,11 +167,11 @@ func (a *app) exec(ctx context.Context, ref string, argv []string, o execOptions
 		e.Stdin = a.Stdin
 	}
 	if o.terminal {
-		restore, err := a.takeTerminal(&e)
+		giveBack, err := a.takeTerminal(&e)
 		if err != nil {
 			return err
 		}
-		defer restore()
+		defer giveBack()
 	}
 	ctx, stop := forwardSignals(ctx, &e)
 	defer stop()
@@ -187,7 +187,7 @@ func (a *app) exec(ctx context.Context, ref string, argv []string, o execOptions
 
 // takeTerminal gives the command a terminal as large as ours. If it gets our
 // keys, ours becomes raw, so that they reach it unchanged.
-func (a *app) takeTerminal(e *client.Exec) (restore func(), err error) {
+func (a *app) takeTerminal(e *client.Exec) (giveBack func(), err error) {
 	fd := int(a.Stdin.Fd())
 	e.Terminal = &client.Size{Cols: 80, Rows: 24}
 	if _, ok := e.Env["TERM"]; !ok {
@@ -196,7 +196,7 @@ func (a *app) takeTerminal(e *client.Exec) (restore func(), err error) {
 	if !term.IsTerminal(fd) {
 		return func() {}, nil
 	}
-	restore = func() {}
+	restore := func() {}
 	if e.Stdin != nil {
 		old, err := term.MakeRaw(fd)
 		if err != nil {
@@ -248,7 +248,8 @@ func forwardSignals(ctx context.Context, e *client.Exec) (context.Context, func(
 	ctx, giveUp := context.WithCancelCause(ctx)
 	in := make(chan os.Signal, 3)
 	signal.Notify(in, syscall.SIGINT, syscall.SIGTERM)
-	out := pipe(&e.Signals)
+	out := make(chan int, 2)
+	e.Signals = out
 	go func() {
 		for n := range 3 {
 			select {
@@ -258,20 +259,13 @@ func forwardSignals(ctx context.Context, e *client.Exec) (context.Context, func(
 			}
 			switch n {
 			case 0:
-				out <- 15 // SIGTERM
+				out <- int(syscall.SIGTERM)
 			case 1:
-				out <- 9 // SIGKILL
+				out <- int(syscall.SIGKILL)
 			case 2:
 				giveUp(errGaveUp)
 			}
 		}
 	}()
 	return ctx, func() { signal.Stop(in); giveUp(nil) }
-}
-
-// pipe returns the other end of a new channel with room for two.
-func pipe[T ~int](to *<-chan T) chan<- T {
-	c := make(chan T, 2)
-	*to = c
-	return c
 }

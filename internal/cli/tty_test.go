@@ -3,12 +3,14 @@ package cli_test
 import (
 	"bufio"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
@@ -23,9 +25,8 @@ type console struct {
 	cmd  *exec.Cmd
 }
 
-// inTerminal runs bulkhead with a terminal of 100 by 30, in a world with one
-// sandbox.
-func inTerminal(t *testing.T, args ...string) *console {
+// inWorld has bulkhead speak to a daemon with the sandboxes otter and frozen.
+func inWorld(t *testing.T) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("the guest's programs run as root on this host, and this is not root")
@@ -34,7 +35,7 @@ func inTerminal(t *testing.T, args ...string) *console {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket, shut, err := open(dir)
+	w, shut, err := open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,17 +44,27 @@ func inTerminal(t *testing.T, args ...string) *console {
 			t.Error(err)
 		}
 	})
-	t.Setenv("BULKHEAD_SOCKET", socket)
-	if out, err := exec.Command("bulkhead", "create", "base", "--name", "otter").CombinedOutput(); err != nil {
+	t.Setenv("BULKHEAD_SOCKET", w.socket)
+	if out, err := exec.Command("sh", "-ec", "for n in otter frozen; do bulkhead create base --name $n; done").CombinedOutput(); err != nil {
 		t.Fatalf("create: %v: %s", err, out)
 	}
+	return w
+}
+
+// inTerminal runs bulkhead with a terminal of 100 by 30, in a world.
+func inTerminal(t *testing.T, args ...string) *console {
+	t.Helper()
+	inWorld(t)
+	var err error
 	c := &console{t: t, cmd: exec.Command("bulkhead", args...)}
 	c.tty, err = pty.StartWithSize(c.cmd, &pty.Winsize{Cols: 100, Rows: 30})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.out = bufio.NewReader(c.tty)
+	limit := time.AfterFunc(time.Minute, func() { c.cmd.Process.Kill() }) // what is expected will not come
 	t.Cleanup(func() {
+		limit.Stop()
 		c.cmd.Process.Kill() // it has ended, unless the test failed
 		c.cmd.Wait()
 		c.tty.Close()
@@ -117,10 +128,7 @@ func TestShellInATerminal(t *testing.T) {
 		t.Error("our terminal is not raw")
 	}
 
-	// A change of our size reaches the program. It waits for it by itself: the
-	// signal comes when the size has changed.
-	c.keys("trap 'stty size; echo resized' WINCH; echo trapped\r")
-	c.expect("trapped\r\n")
+	// A change of our size reaches the program.
 	if err := pty.Setsize(c.tty, &pty.Winsize{Cols: 77, Rows: 11}); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +136,9 @@ func TestShellInATerminal(t *testing.T) {
 	c.expect("size is 11 77\r\n")
 
 	// So do keys that our terminal would make signals of.
-	c.keys("trap 'echo interrupted' INT; cat\r\x03")
+	c.keys(`sh -c 'trap "echo interrupted; exit" INT; echo waiting; while :; do sleep 0.05; done'` + "\r")
+	c.expect("waiting\r\n")
+	c.keys("\x03")
 	c.expect("interrupted\r\n")
 
 	c.keys("exit 42\r")
@@ -170,9 +180,9 @@ func ttyName(t *testing.T, ptmx *os.File) string {
 // Without -i the command gets no keys, so ours must go on to make signals.
 func TestTerminalWithoutInputCanBeInterrupted(t *testing.T) {
 	c := inTerminal(t, "exec", "-t", "otter", "--", "sh", "-c", `trap 'echo asked; exit 6' TERM; echo up; while :; do sleep 0.05; done`)
-	c.expect("up\r\n")
+	c.expect("up")
 	c.keys("\x03")
-	c.expect("asked\r\n")
+	c.expect("asked")
 	c.ends(6)
 }
 
@@ -184,4 +194,42 @@ func TestSecondInterruptKills(t *testing.T) {
 	c.expect("asked")
 	c.keys("\x03")
 	c.ends(128 + int(syscall.SIGKILL))
+}
+
+// A guest that has stopped to answer must not keep us.
+func TestThirdInterruptGivesUp(t *testing.T) {
+	w := inWorld(t)
+	cmd := exec.Command("bulkhead", "exec", "frozen", "--", "sh", "-c", "echo up; exec sleep 1000")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("up\n"))); err != nil {
+		t.Errorf("the command did not begin: %v", err)
+	}
+	interrupt := func(sig os.Signal) {
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Error(err)
+		}
+	}
+	interrupt(syscall.SIGINT)
+	select {
+	case <-w.asked: // the first has been dealt with: the next two, unlike each other, both count
+	case <-time.After(time.Minute):
+		t.Error("the guest was not asked to end the command")
+	}
+	interrupt(syscall.SIGINT)
+	interrupt(syscall.SIGTERM)
+	cmd.Wait()
+	if got, want := cmd.ProcessState.ExitCode(), 125; got != want {
+		t.Errorf("got exit code %d, want %d", got, want)
+	}
+	if got := said.String(); !strings.Contains(got, "gave up waiting") {
+		t.Errorf("it was not said that the command may still run: %q", got)
+	}
 }
