@@ -67,7 +67,7 @@ func Connect(ctx context.Context, conn net.Conn, clock func() time.Time) (*Clien
 	}
 	return &Client{
 		session: s, transport: t, clock: clock,
-		machine: machineconnect.NewMachineClient(&http.Client{Transport: t}, "http://guest",
+		machine: machineconnect.NewMachineClient(&http.Client{Transport: bounded{t, maxAnswer}}, "http://guest",
 			connect.WithReadMaxBytes(maxAnswer)),
 	}, nil
 }

@@ -168,8 +168,13 @@ func TestGuestPowersOffAndReboots(t *testing.T) {
 	if got := b.Sh("cat /srv/kept; hostname"); got != "kept\npower" {
 		t.Errorf("after start: %q", got)
 	}
+	// The guest goes down some time after it was asked: what counts is that the
+	// machine was started anew.
+	started := b.Inspect().StartedAt
 	b.Exec("systemctl", "reboot", "--force")
-	await(t, b, client.StateRunning)
+	awaitBox(t, b, "started anew", func(s client.Sandbox) bool {
+		return s.State == client.StateRunning && s.StartedAt.After(started)
+	})
 	if got := b.Sh("cat /proc/sys/kernel/random/boot_id"); got == boot {
 		t.Error("boot id is the old one after a reboot")
 	}
@@ -178,17 +183,22 @@ func TestGuestPowersOffAndReboots(t *testing.T) {
 // await waits until the daemon reports a state that it has no reason to leave.
 func await(t *testing.T, b *harness.Box, want client.State) client.Sandbox {
 	t.Helper()
+	return awaitBox(t, b, string(want), func(s client.Sandbox) bool { return s.State == want })
+}
+
+func awaitBox(t *testing.T, b *harness.Box, what string, is func(client.Sandbox) bool) client.Sandbox {
+	t.Helper()
 	limit := time.After(harness.Patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if s := b.Inspect(); s.State == want {
+		if s := b.Inspect(); is(s) {
 			return s
 		}
 		select {
 		case <-tick.C:
 		case <-limit:
-			t.Fatalf("%s does not become %s: %+v", b.Name, want, b.Inspect())
+			t.Fatalf("%s does not become %s: %+v", b.Name, what, b.Inspect())
 		}
 	}
 }

@@ -16,7 +16,7 @@ func guard(h *Host) error {
 		return err
 	}
 	defer r.Close()
-	const script = `cat >/dev/null; test -d "$2" || exit 0; "$1" debug release --force --state-dir "$2"; rm -rf "$2"`
+	const script = `cat >/dev/null; test -d "$2" || exit 0; "$1" debug release --force --state-dir "$2"; rm -rf --one-file-system "$2"`
 	cmd := exec.Command("sh", "-c", script, "bulkhead-test-guard", h.Bin, h.Dir)
 	cmd.Stdin = r
 	if err := cmd.Start(); err != nil {

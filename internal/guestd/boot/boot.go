@@ -26,17 +26,22 @@ const (
 	diskWait = 10 * time.Second
 
 	// AgentPath is where the agent lies in a running guest.
-	AgentPath = "/run/bulkhead/bulkhead-guest"
+	AgentPath = runDir + "/" + agentName
+	agentName = "bulkhead/bulkhead-guest"
+	runDir    = "/run"
 	unitName  = "bulkhead-guest.service"
 )
 
 // unit starts the agent before everything else and keeps it: the host has no
-// other way in. It has a slice of its own, beside everything that is frozen.
+// other way in, so systemd must not give up on it either (systemd.unit(5),
+// StartLimitIntervalSec). It has a slice of its own, beside everything that is
+// frozen.
 const unit = `[Unit]
 Description=Bulkhead guest agent
 DefaultDependencies=no
 IgnoreOnIsolate=yes
 Before=sysinit.target
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart=` + AgentPath + `
@@ -51,18 +56,13 @@ StandardOutput=journal+console
 
 // Run boots the machine. It returns only with an error.
 func Run() error {
-	for _, m := range []struct {
-		source, target, fstype, data string
-		flags                        uintptr
-	}{
-		{"proc", "/proc", "proc", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
-		{"sysfs", "/sys", "sysfs", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
-		{"devtmpfs", "/dev", "devtmpfs", "mode=0755", unix.MS_NOSUID},
-		{"tmpfs", "/run", "tmpfs", "mode=0755", unix.MS_NOSUID | unix.MS_NODEV},
-	} {
-		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data); err != nil {
-			return fmt.Errorf("mount %s: %w", m.target, err)
-		}
+	if err := mountAll([]mount{
+		{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+		{"sysfs", "/sys", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+		{"devtmpfs", "/dev", unix.MS_NOSUID, "mode=0755"},
+		{"tmpfs", runDir, unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
+	}); err != nil {
+		return err
 	}
 	if err := loadModules("/modules"); err != nil {
 		return err
@@ -70,7 +70,7 @@ func Run() error {
 	if err := mountDisk(); err != nil {
 		return err
 	}
-	if err := layAgent(); err != nil {
+	if err := layAgent(runDir); err != nil {
 		return fmt.Errorf("lay agent: %w", err)
 	}
 	if err := switchRoot(); err != nil {
@@ -81,7 +81,39 @@ func Run() error {
 			return fmt.Errorf("start %s: %w", init, err)
 		}
 	}
+	if err := mountAll(bare()); err != nil {
+		return err
+	}
 	return unix.Exec(AgentPath, []string{AgentPath}, os.Environ())
+}
+
+// mount is a file system of the kernel's. It is its own source.
+type mount struct {
+	fstype, target string
+	flags          uintptr
+	data           string
+}
+
+// bare returns what the agent and the programs that it starts need, and an init
+// would have mounted.
+func bare() []mount {
+	return []mount{
+		{"cgroup2", "/sys/fs/cgroup", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+		{"devpts", "/dev/pts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"}, // gid of tty
+		{"tmpfs", "/dev/shm", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
+	}
+}
+
+func mountAll(mounts []mount) error {
+	for _, m := range mounts {
+		if err := os.MkdirAll(m.target, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.fstype, m.target, m.fstype, m.flags, m.data); err != nil {
+			return fmt.Errorf("mount %s: %w", m.target, err)
+		}
+	}
+	return nil
 }
 
 // loadModules loads every driver, in the order of their names.
@@ -120,10 +152,11 @@ func mountDisk() error {
 	}
 }
 
-// layAgent copies ourselves and the unit to /run, which moves to the new root.
-func layAgent() error {
-	wants := "/run/systemd/system/sysinit.target.wants"
-	for _, dir := range []string{filepath.Dir(AgentPath), wants} {
+// layAgent copies ourselves and the unit to run, which moves to the new root.
+func layAgent(run string) error {
+	agent, units := filepath.Join(run, agentName), filepath.Join(run, "systemd/system")
+	wants := filepath.Join(units, "sysinit.target.wants")
+	for _, dir := range []string{filepath.Dir(agent), wants} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -133,13 +166,13 @@ func layAgent() error {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(AgentPath, os.O_CREATE|os.O_WRONLY, 0o755)
+	out, err := os.OpenFile(agent, os.O_CREATE|os.O_WRONLY, 0o755)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Close(),
-		os.WriteFile(filepath.Join("/run/systemd/system", unitName), []byte(unit), 0o644),
+		os.WriteFile(filepath.Join(units, unitName), []byte(unit), 0o644),
 		os.Symlink("../"+unitName, filepath.Join(wants, unitName)))
 }
 

@@ -37,16 +37,27 @@ type Freezer struct {
 // NewFreezer moves the agent into a group of its own below the one it is in.
 // mount is where cgroup v2 is mounted.
 func NewFreezer(mount string) (*Freezer, error) {
-	root, err := os.OpenRoot(mount)
-	if err != nil {
-		return nil, err
-	}
 	own, err := ownGroup()
 	if err != nil {
 		return nil, err
 	}
+	root, err := os.OpenRoot(mount)
+	if err != nil {
+		return nil, err
+	}
 	own = strings.TrimSuffix(own, "/agent") // an agent that was started again
-	agent, work := filepath.Join(own, "agent"), filepath.Join(own, "work")
+	agent := filepath.Join(own, "agent")
+	work, err := enter(root, agent, filepath.Join(own, "work"))
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return &Freezer{root: root, path: strings.Split(strings.Trim(agent, "/"), "/"), work: work}, nil
+}
+
+// enter makes both groups, moves this process into the first, and opens the
+// second.
+func enter(root *os.Root, agent, work string) (*os.File, error) {
 	for _, dir := range []string{agent, work} {
 		if err := root.Mkdir(rel(dir), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("make group: %w", err)
@@ -55,11 +66,7 @@ func NewFreezer(mount string) (*Freezer, error) {
 	if err := write(root, filepath.Join(agent, "cgroup.procs"), "0"); err != nil {
 		return nil, fmt.Errorf("enter group: %w", err)
 	}
-	dir, err := root.Open(rel(work))
-	if err != nil {
-		return nil, err
-	}
-	return &Freezer{root: root, path: strings.Split(strings.Trim(agent, "/"), "/"), work: dir}, nil
+	return root.Open(rel(work))
 }
 
 // ownGroup reads the "0::/path" line of /proc/self/cgroup (cgroups(7)).
@@ -93,29 +100,42 @@ func (f *Freezer) Freeze(ctx context.Context) (groups int, err error) {
 	defer f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, freezeLimit)
 	defer cancel()
-	done := map[string]bool{}
+	groups, err = f.freeze(ctx)
+	f.frozen = err == nil
+	if err != nil {
+		return 0, errors.Join(err, f.thaw())
+	}
+	return groups, nil
+}
+
+func (f *Freezer) freeze(ctx context.Context) (groups int, err error) {
 	for {
 		// Groups that appear meanwhile are made by processes that still run;
-		// once a pass finds none, nothing runs that could make one.
+		// once a pass finds all frozen, nothing runs that could make one.
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		all, err := f.others()
+		if err != nil {
+			return 0, err
+		}
 		fresh := 0
-		for _, g := range f.others() {
-			if done[g] {
+		groups = 0
+		for _, g := range all {
+			was, err := f.freezeGroup(ctx, g)
+			if gone(err) {
 				continue
 			}
-			err := f.freezeGroup(ctx, g)
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-				continue // gone since
-			}
 			if err != nil {
-				f.thaw()
 				return 0, fmt.Errorf("freeze %s: %w", g, err)
 			}
-			done[g] = true
-			fresh++
+			groups++
+			if !was {
+				fresh++
+			}
 		}
 		if fresh == 0 {
-			f.frozen = true
-			return len(done), nil
+			return groups, nil
 		}
 	}
 }
@@ -132,65 +152,72 @@ func (f *Freezer) Thaw() error {
 }
 
 func (f *Freezer) thaw() error {
-	var errs []error
-	for _, g := range f.others() {
-		err := write(f.root, filepath.Join(g, "cgroup.freeze"), "0")
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+	all, err := f.others()
+	errs := []error{err}
+	for _, g := range all {
+		if err := write(f.root, filepath.Join(g, "cgroup.freeze"), "0"); err != nil && !gone(err) {
 			errs = append(errs, fmt.Errorf("thaw %s: %w", g, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// gone reports whether a group has been removed: its folder cannot be found,
+// or its open files have no device.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
+
 // others lists the groups beside the agent's path: at each level, all but the
-// one that leads to the agent.
-func (f *Freezer) others() []string {
-	var found []string
+// one that leads to the agent. On error it lists those that it found.
+func (f *Freezer) others() (found []string, err error) {
 	at := "."
 	for _, step := range f.path {
-		dir, err := f.root.Open(at)
-		if err == nil {
-			entries, _ := dir.ReadDir(-1) // what can be read is what exists
-			dir.Close()
-			for _, e := range entries {
-				if e.IsDir() && e.Name() != step {
-					found = append(found, filepath.Join(at, e.Name()))
-				}
+		entries, err := fs.ReadDir(f.root.FS(), at)
+		if err != nil {
+			return found, fmt.Errorf("list groups: %w", err)
+		}
+		for _, e := range entries {
+			if e.IsDir() && e.Name() != step {
+				found = append(found, filepath.Join(at, e.Name()))
 			}
 		}
 		at = filepath.Join(at, step)
 	}
-	return found
+	return found, nil
 }
 
-// freezeGroup freezes one group and waits until the kernel says so. The
-// kernel reports a change of cgroup.events by POLLPRI.
-func (f *Freezer) freezeGroup(ctx context.Context, group string) error {
-	if err := write(f.root, filepath.Join(group, "cgroup.freeze"), "1"); err != nil {
-		return err
-	}
+// freezeGroup freezes one group and waits until the kernel says so. It
+// reports whether the group was frozen before.
+func (f *Freezer) freezeGroup(ctx context.Context, group string) (was bool, err error) {
 	events, err := f.root.Open(rel(filepath.Join(group, "cgroup.events")))
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer events.Close()
-	buf := make([]byte, 256)
+	if was, err = isFrozen(events); err != nil {
+		return false, err
+	}
+	if err := write(f.root, filepath.Join(group, "cgroup.freeze"), "1"); err != nil {
+		return false, err
+	}
 	for {
-		n, err := unix.Pread(int(events.Fd()), buf, 0)
-		if err != nil {
-			return err
-		}
-		if strings.Contains(string(buf[:n]), "frozen 1") {
-			return nil
+		if frozen, err := isFrozen(events); err != nil || frozen {
+			return was, err
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("not all of it stopped: %w", ctx.Err())
+			return false, fmt.Errorf("not all of it stopped: %w", ctx.Err())
 		}
+		// The kernel reports a change of cgroup.events by POLLPRI.
 		poll := []unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(poll, 100); err != nil && !errors.Is(err, unix.EINTR) {
-			return err
+			return false, err
 		}
 	}
+}
+
+func isFrozen(events *os.File) (bool, error) {
+	buf := make([]byte, 256) // two short lines
+	n, err := unix.Pread(int(events.Fd()), buf, 0)
+	return err == nil && strings.Contains(string(buf[:n]), "frozen 1"), err
 }
 
 func write(root *os.Root, path, value string) error {

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -19,6 +20,7 @@ import (
 const (
 	bootIDFile = "/proc/sys/kernel/random/boot_id"
 	runDir     = "/run/bulkhead"
+	envFile    = runDir + "/env"
 )
 
 // A restored machine runs every line of this for the first time, and a
@@ -44,28 +46,54 @@ func isMachineID(s string) bool {
 }
 
 // become makes this machine another one. The host's name needs no line in
-// /etc/hosts: images resolve their own (nss-myhostname). Files that cannot be written in a
-// damaged guest are reported, after everything else was tried.
-func become(id *machine.Identity) error {
+// /etc/hosts: images resolve their own (nss-myhostname). Files that cannot be
+// written in a damaged guest are reported, after everything else was tried.
+func become(ctx context.Context, id *machine.Identity) error {
 	if !isHostname(id.GetHostname()) || !isMachineID(id.GetMachineId()) {
 		return errors.New("malformed identity")
 	}
 	return errors.Join(
 		unix.Sethostname([]byte(id.GetHostname())),
-		replace("/etc/hostname", id.GetHostname()+"\n"),
-		replace("/etc/machine-id", id.GetMachineId()+"\n"),
+		replace("/etc/hostname", []byte(id.GetHostname()+"\n"), 0o644),
+		replace("/etc/machine-id", []byte(id.GetMachineId()+"\n"), 0o644),
 		newBootID(),
-		newHostKeys(),
+		newHostKeys(ctx),
+		keepEnv(id.GetEnv()),
 	)
 }
 
 // replace writes a file beside its place and renames it there.
-func replace(path, content string) error {
+func replace(path string, content []byte, mode os.FileMode) error {
 	tmp := path + ".bulkhead"
-	if err := os.WriteFile(tmp, []byte(content), 0o644); err != nil {
+	if err := os.WriteFile(tmp, content, mode); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)
+}
+
+// keepEnv keeps the variables for an agent that is started again, in the form
+// of /proc/pid/environ. Only root may read them.
+func keepEnv(env map[string]string) error {
+	var b []byte
+	for name, value := range env {
+		b = append(b, name+"="+value+"\x00"...)
+	}
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return err
+	}
+	return replace(envFile, b, 0o600)
+}
+
+// keptEnv returns what an earlier agent of this machine has kept, if it has.
+func keptEnv() map[string]string {
+	env := map[string]string{}
+	b, _ := os.ReadFile(envFile) // without it the agent must work too
+	for entry := range strings.SplitSeq(string(b), "\x00") {
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			env[name] = value
+		}
+	}
+	return env
 }
 
 // newBootID lays a fresh boot id over the kernel's, which never changes while
@@ -89,7 +117,7 @@ func newBootID() error {
 
 // newHostKeys replaces the keys by which SSH clients know a machine, if this
 // one has any.
-func newHostKeys() error {
+func newHostKeys(ctx context.Context) error {
 	const dir = "/etc/ssh"
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -107,7 +135,7 @@ func newHostKeys() error {
 	if !had {
 		return nil
 	}
-	if out, err := exec.Command("ssh-keygen", "-A").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "ssh-keygen", "-A").CombinedOutput(); err != nil {
 		return fmt.Errorf("make SSH host keys: %w: %.200s", err, out)
 	}
 	return nil

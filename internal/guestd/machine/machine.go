@@ -40,7 +40,7 @@ func New(f *Freezer, version string) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{freezer: f, random: random, version: version}, nil
+	return &Service{freezer: f, random: random, version: version, env: keptEnv()}, nil
 }
 
 // Env returns the variables that the host gave to this machine's processes.
@@ -52,9 +52,11 @@ func (s *Service) Env() map[string]string {
 
 // Status implements the call of that name.
 func (s *Service) Status(ctx context.Context, _ *connect.Request[machine.StatusRequest]) (*connect.Response[machine.StatusResponse], error) {
-	return connect.NewResponse(&machine.StatusResponse{
-		AgentVersion: s.version, InitState: initState(ctx), Frozen: s.freezer.Frozen(), BootId: bootID(),
-	}), nil
+	r := &machine.StatusResponse{AgentVersion: s.version, Frozen: s.freezer.Frozen(), BootId: bootID()}
+	if !r.Frozen { // init is frozen too, and would not answer
+		r.InitState = initState(ctx)
+	}
+	return connect.NewResponse(r), nil
 }
 
 // initState asks systemd how far it is.
@@ -64,7 +66,9 @@ func initState(ctx context.Context) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	out, _ := exec.CommandContext(ctx, "systemctl", "is-system-running").Output() // its code repeats its word
+	cmd := exec.CommandContext(ctx, "systemctl", "is-system-running")
+	cmd.WaitDelay = time.Second
+	out, _ := cmd.Output() // its code repeats its word
 	return strings.TrimSpace(string(out))
 }
 
@@ -93,7 +97,7 @@ func (s *Service) Freeze(ctx context.Context, _ *connect.Request[machine.FreezeR
 
 // Resume implements the call of that name. The order matters: nothing thaws
 // before everything else is right.
-func (s *Service) Resume(_ context.Context, req *connect.Request[machine.ResumeRequest]) (*connect.Response[machine.ResumeResponse], error) {
+func (s *Service) Resume(ctx context.Context, req *connect.Request[machine.ResumeRequest]) (*connect.Response[machine.ResumeResponse], error) {
 	m := req.Msg
 	if m.GetUnixNanos() != 0 {
 		if err := setClock(m.GetUnixNanos()); err != nil {
@@ -106,7 +110,7 @@ func (s *Service) Resume(_ context.Context, req *connect.Request[machine.ResumeR
 		}
 	}
 	if id := m.GetIdentity(); id != nil {
-		if err := become(id); err != nil {
+		if err := become(ctx, id); err != nil {
 			return nil, internal("take on identity", err)
 		}
 		s.mu.Lock()
