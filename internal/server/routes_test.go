@@ -108,7 +108,7 @@ func TestRoutes(t *testing.T) {
 		"GET /sandboxes/i1/timeline":              {status: 200, want: `{"sandboxID":"i1","snapshots":[]}`, call: "timeline i1"},
 		"POST /sandboxes/i1/snapshots":            {body: `{"name":"monday"}`, status: 201, want: `{"snapshotID":"s1","sandboxID":"","createdAt":"0001-01-01T00:00:00Z","cause":"","stoppedMS":0,"ownBytes":0}`, call: "take i1 {Name:monday}"},
 		"DELETE /sandboxes/i1/snapshots/monday-2": {status: 204, call: "remove monday-2 of i1"},
-		"POST /sandboxes/i1/rollback":             {body: `{"snapshot":"monday","discard":true}`, status: 200, want: `"durationMS":1.5}`, call: "rollback i1 {Snapshot:monday Discard:true}"},
+		"POST /sandboxes/i1/rollback":             {body: `{"snapshot":"monday"}`, status: 200, want: `"durationMS":1.5}`, call: "rollback i1 {Snapshot:monday}"},
 		"GET /templates":                          {status: 200, want: "[]", call: "templates"},
 		"DELETE /templates/base":                  {status: 204, call: "remove template base"},
 	}
