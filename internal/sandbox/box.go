@@ -92,7 +92,11 @@ func (b *box) do(ctx context.Context, event lifecycle.Event, run func(context.Co
 }
 
 func (b *box) apply(ctx context.Context, j job) error {
-	if err := b.transition(ctx, j.event, ""); err != nil {
+	reason := ""
+	if j.event == lifecycle.Hold {
+		reason = heldReason
+	}
+	if err := b.transition(ctx, j.event, reason); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)

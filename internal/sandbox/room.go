@@ -22,6 +22,9 @@ const (
 	roomEnough = 2 * roomFloor
 	// roomEvery is how often is looked. It costs two system calls.
 	roomEvery = 100 * time.Millisecond
+
+	// heldReason is why a machine is held, for its user.
+	heldReason = "the pool is full: it goes on once there is room"
 )
 
 // guardRoom holds and releases machines until the manager ends.
@@ -65,7 +68,6 @@ func (m *Manager) each(in lifecycle.State, event lifecycle.Event, do func(*box, 
 }
 
 func (b *box) hold(ctx context.Context) error {
-	b.explain("the pool is full: it goes on once there is room")
 	if l := b.machine(); l != nil {
 		return l.VM.Stop(ctx)
 	}
@@ -77,11 +79,4 @@ func (b *box) release(ctx context.Context) error {
 		return l.VM.Continue(ctx)
 	}
 	return nil
-}
-
-// explain sets the reason of the state that has just begun.
-func (b *box) explain(reason string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.rec.Reason = reason
 }
