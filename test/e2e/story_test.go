@@ -204,6 +204,10 @@ func TestBaseHasWhatAgentsExpect(t *testing.T) {
 	if got := h.Must("exec", "-u", "user", b.Name, "--", "sudo", "-n", "id", "-u"); got != "0\n" {
 		t.Errorf("sudo without a password as user gives uid %q", got)
 	}
+	// The kernel's other clock, jiffies, loses time under a translator.
+	if got := b.Sh(`cat /sys/devices/system/clocksource/clocksource0/current_clocksource`); got != "tsc" {
+		t.Errorf("guest keeps its time by %s", got)
+	}
 	if got := b.Sh(`systemctl --failed --no-legend | wc -l`); got != "0" {
 		t.Errorf("failed units: %s", b.Sh(`systemctl --failed --no-legend`))
 	}

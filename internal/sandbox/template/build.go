@@ -195,9 +195,13 @@ func awaitUp(ctx context.Context, g live.Guest) error {
 	}
 }
 
+// revision goes up when machines are prepared in another way from the same
+// parts: cached ones are then built anew.
+const revision = 2
+
 // key is equal for templates that would come out the same on this host.
 func key(spec Spec, img Image, v vmm.Version) string {
-	b, err := json.Marshal([]any{spec.Size, img.Key, v})
+	b, err := json.Marshal([]any{revision, spec.Size, img.Key, v})
 	if err != nil {
 		panic(err) // plain numbers and strings always encode
 	}

@@ -26,7 +26,9 @@ func (d *Driver) cmdline() string {
 	if d.cfg.Accel == vmm.KVM {
 		return cmdline
 	}
-	return fmt.Sprintf("%s tsc_early_khz=%d", cmdline, d.tsc())
+	// tsc=reliable keeps the kernel from dropping the counter when its watchdog
+	// was preempted: the only other clock it has, jiffies, loses time for good.
+	return fmt.Sprintf("%s tsc_early_khz=%d tsc=reliable", cmdline, d.tsc())
 }
 
 // The sockets and files in a machine's run directory.
