@@ -116,12 +116,11 @@ func TestHostLearnsThatTheAgentBeginsAnew(t *testing.T) {
 		io.CopyN(io.Discard, guest, 15) // the frame that opens a connection
 		ended <- link.Serve(t.Context(), guest, func(net.Listener) {})
 	}()
-	c, err := s.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Read(make([]byte, 1)); err == nil {
-		t.Error("read something from an agent that knows of no session")
+	// The end may come before the connection is open, or after.
+	if c, err := s.Open(t.Context()); err == nil {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("read something from an agent that knows of no session")
+		}
 	}
 	<-s.Done()
 	guest.Close()
@@ -136,12 +135,11 @@ func TestHostLearnsThatTheHandlerEnded(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- link.Serve(t.Context(), theirs, func(l net.Listener) { l.Accept() }) }()
 	s := dial(t, ours)
-	c, err := s.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Read(make([]byte, 1)); err == nil {
-		t.Error("read something from a handler that ended")
+	// The end may come before the connection is open, or after.
+	if c, err := s.Open(t.Context()); err == nil {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("read something from a handler that ended")
+		}
 	}
 	<-s.Done()
 	theirs.Close()

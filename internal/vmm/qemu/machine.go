@@ -20,6 +20,10 @@ import (
 // measured when idle.
 const connectTimeout = 30 * time.Second
 
+// lastWordsTimeout bounds the wait for the end of a connection whose other end
+// is gone: it comes at once, unless something else holds it open.
+const lastWordsTimeout = time.Second
+
 // Machine is one QEMU process.
 type Machine struct {
 	spec    vmm.Spec
@@ -228,6 +232,11 @@ func (m *Machine) Exit() vmm.Exit { return m.exit }
 // watch waits for the end of the process and says how it ended.
 func (m *Machine) watch() {
 	<-m.proc.done
+	// What QEMU said last, why it ends, may still be on its way to us.
+	select {
+	case <-m.qmp.Done():
+	case <-time.After(lastWordsTimeout):
+	}
 	m.qmp.Close()
 	m.console.Close()
 	m.mu.Lock()
