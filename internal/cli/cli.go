@@ -2,18 +2,18 @@
 // over package client.
 //
 // Standard output is for answers, standard error for talk. With --output json
-// every answer is JSON, errors included. An error is one line that names the
-// thing, and a hint with the way out.
+// every answer is JSON, failures included (report.go). An error is one line
+// that names the thing, and a hint with the way out. What comes from a guest
+// goes through package show before a terminal sees it, except from exec, run
+// and shell, where it is the program that the user wanted to talk to.
 //
 // cli is a client like any other: it must not import the daemon. What runs in
 // this very process (the daemon itself, the host's check-up) comes as functions
-// in Env.
+// in Env. A command tree is run once, by one goroutine.
 package cli
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,6 +21,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/cli/show"
+	"bulkhead/internal/cli/tty"
 	"bulkhead/internal/config"
 
 	"github.com/spf13/cobra"
@@ -57,19 +58,24 @@ type Check struct {
 type app struct {
 	Env
 	socket, output, configFile, stateDir string
+	// api speaks to the daemon; set by ask.
+	api *client.Client
 	// warned is set once the user has been told about a missing boundary.
 	warned bool
 }
 
-// New returns the command tree.
+// New returns the command tree. Its errors are for Report.
 func New(env Env) *cobra.Command {
 	a := &app{Env: env}
 	root := &cobra.Command{
 		Use:   "bulkhead",
 		Short: "A whole computer with root for every agent, and a way back",
 		Long: "Bulkhead runs each agent in a microVM of its own, with root inside, and can\n" +
-			"roll the whole machine back to any snapshot.\n\n" + exitStatusHelp(),
+			"roll the whole machine back to any snapshot. A sandbox goes by its name, its id or\n" +
+			"a unique prefix of that.",
 		SilenceErrors: true, SilenceUsage: true,
+		Example: "  bulkhead serve &\n  bulkhead template build base\n  bulkhead create base --name otter\n" +
+			"  bulkhead shell otter",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -77,58 +83,22 @@ func New(env Env) *cobra.Command {
 	root.SetErr(env.Stderr)
 	f := root.PersistentFlags()
 	f.StringVar(&a.socket, "socket", "", "the daemon's socket (BULKHEAD_SOCKET, then the configuration)")
-	f.StringVarP(&a.output, "output", "o", "text", "form of answers: text or json")
+	f.StringVarP(&a.output, "output", "o", "text", "form of answers and failures: text or json")
 	f.StringVar(&a.configFile, "config", "", "configuration file ("+config.DefaultFile+")")
 	f.StringVar(&a.stateDir, "state-dir", "", "the daemon's state directory")
-	root.SetFlagErrorFunc(badUsage)
-	for _, c := range []func(*app) *cobra.Command{
-		newCreate, newLs, newInspect, newExec, newShell, newCp, newLogs,
-		newSnapshot, newTimeline, newRollback, newStart, newRm, newRun,
-		newTemplate, newEvents, newDoctor, newServe, newVersion, newDebug,
+	for _, newCommand := range []func(*app) *cobra.Command{
+		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
+		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newRollbackCommand,
+		newStartCommand, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
+		newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {
-		root.AddCommand(c(a))
+		root.AddCommand(newCommand(a))
 	}
-	a.checkUsage(root)
-	for _, c := range root.Commands() {
-		switch c.Name() {
-		case "exec", "shell", "run":
-			failsAsExec(c)
-		}
-	}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	root.SetHelpTemplate(helpTemplate)
+	a.adopt(root)
 	return root
-}
-
-// usageError marks a command line that makes no sense, as against one that
-// could not be carried out.
-type usageError struct {
-	error
-	hint string // may be empty
-}
-
-func (e usageError) Unwrap() error { return e.error }
-
-func badUsage(c *cobra.Command, err error) error {
-	return usageError{err, c.CommandPath() + " --help"}
-}
-
-// checkUsage makes the errors of argument checks usage errors, and has every
-// command check --output too.
-func (a *app) checkUsage(c *cobra.Command) {
-	if check := c.Args; check != nil {
-		c.Args = func(c *cobra.Command, args []string) error {
-			err := check(c, args)
-			if err == nil && a.output != "text" && a.output != "json" {
-				err = fmt.Errorf("--output %q is neither text nor json", a.output)
-			}
-			if err != nil {
-				return badUsage(c, err)
-			}
-			return nil
-		}
-	}
-	for _, sub := range c.Commands() {
-		a.checkUsage(sub)
-	}
 }
 
 // config reads the configuration with the flags of this run over it.
@@ -142,7 +112,8 @@ func (a *app) config(override map[string]string) (config.Config, error) {
 	return config.Load(config.Source{File: a.configFile, Override: override})
 }
 
-// client returns a client of the daemon that the flags name.
+// client returns a client of the daemon that flags, environment and
+// configuration name, in this order.
 func (a *app) client() (*client.Client, error) {
 	socket := a.socket
 	if socket == "" && a.stateDir == "" {
@@ -158,28 +129,29 @@ func (a *app) client() (*client.Client, error) {
 	return client.New(socket), nil
 }
 
-// ask makes what a command does with the daemon its RunE.
-func (a *app) ask(do func(c *cobra.Command, cl *client.Client, args []string) error) func(*cobra.Command, []string) error {
-	return func(c *cobra.Command, args []string) error {
-		cl, err := a.client()
-		if err != nil {
+// ask makes run a RunE; it runs with a.api set.
+func (a *app) ask(run func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) (err error) {
+		if a.api, err = a.client(); err != nil {
 			return err
 		}
-		return do(c, cl, args)
+		defer a.api.Close()
+		return run(c.Context(), args)
 	}
 }
 
 // answer prints v as JSON, or has text print it for people.
 func (a *app) answer(v any, text func(io.Writer)) error {
 	if a.output == "json" {
-		e := json.NewEncoder(a.Stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(v)
+		return show.JSON(a.Stdout, v, true)
 	}
 	w := tabwriter.NewWriter(a.Stdout, 0, 8, 2, ' ', 0)
 	text(w)
 	return w.Flush()
 }
+
+// silence is the text of answers that are worth no words.
+func silence(io.Writer) {}
 
 // say talks to the user; it is no answer.
 func (a *app) say(format string, args ...any) {
@@ -194,47 +166,5 @@ func (a *app) warnBoundary(accel string) {
 	}
 }
 
-// exitError ends the program with a code and no message: the command inside a
-// sandbox has said what there is to say.
-type exitError struct{ code int }
-
-func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
-
-// Report tells the user of an error, in the form that args ask for, and
-// returns the exit code.
-func Report(env Env, args []string, err error) int {
-	if err == nil {
-		return 0
-	}
-	var exit exitError
-	if errors.As(err, &exit) {
-		return exit.code
-	}
-	code, kind, hint := classify(err)
-	if wantsJSON(args) {
-		e := json.NewEncoder(env.Stderr)
-		e.Encode(client.Error{Code: code, Message: show.OneLine(err.Error()), Kind: kind, Hint: hint})
-		return code
-	}
-	fmt.Fprintf(env.Stderr, "bulkhead: %s\n", show.OneLine(err.Error()))
-	if hint != "" {
-		fmt.Fprintf(env.Stderr, "hint: %s\n", show.OneLine(hint))
-	}
-	return code
-}
-
-// wantsJSON looks for --output json among args: an error may come before the
-// flags have been read.
-func wantsJSON(args []string) bool {
-	for i, arg := range args {
-		switch arg {
-		case "--output=json", "-o=json", "-ojson":
-			return true
-		case "--output", "-o":
-			return i+1 < len(args) && args[i+1] == "json"
-		case "--":
-			return false
-		}
-	}
-	return false
-}
+// byHand reports whether somebody sits at standard input.
+func (a *app) byHand() bool { return tty.Is(a.Stdin) }

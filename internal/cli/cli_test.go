@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,9 +18,12 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/guestd/process"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 )
+
+var update = flag.Bool("update", false, "rewrite golden files")
 
 // TestMain makes the test binary three programs: the tests, the command line
 // for the scripts, and the guest agent's stand-in.
@@ -130,47 +134,43 @@ func writeBytes(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
 }
 
-func TestEveryKindOfErrorHasAnExitCodeOfItsOwn(t *testing.T) {
-	seen := map[int]fault.Kind{0: "success", 125: "exec"}
-	for _, kind := range fault.Kinds() {
-		e := env()
-		e.Stderr = &bytes.Buffer{}
-		code := cli.Report(e, nil, fault.New(kind, "x"))
-		if other, taken := seen[code]; taken {
-			t.Errorf("%s: got %d, which is that of %s", kind, code, other)
-		}
-		seen[code] = kind
-	}
-}
-
-// TestHelp checks what the help of every command has.
+// TestHelp checks what the help of every command has, and that it is the one
+// in testdata/help.golden; -update rewrites it.
 func TestHelp(t *testing.T) {
-	var check func(c *cobra.Command)
-	check = func(c *cobra.Command) {
-		t.Run(strings.ReplaceAll(c.CommandPath(), " ", "_"), func(t *testing.T) {
-			var out bytes.Buffer
-			c.SetOut(&out)
-			if err := c.Help(); err != nil {
-				t.Fatal(err)
-			}
-			if c.Short == "" || strings.HasSuffix(c.Short, ".") {
-				t.Errorf("short text %q", c.Short)
-			}
-			if !c.HasSubCommands() && !strings.Contains(c.Example, c.CommandPath()) {
-				t.Errorf("example %q does not show %q", c.Example, c.CommandPath())
-			}
-			for _, line := range strings.Split(c.Long+"\n"+c.Example, "\n") {
-				if len(line) > 90 {
-					t.Errorf("%d columns: %s", len(line), line)
-				}
-			}
-			if !strings.Contains(out.String(), "Usage:") {
-				t.Errorf("help without usage: %s", out.String())
-			}
-		})
+	var all bytes.Buffer
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Name() == "completion" || c.Name() == "help" {
+			return // cobra's
+		}
+		if !c.HasSubCommands() && !strings.Contains(c.Example, c.CommandPath()) {
+			t.Errorf("%s: example %q does not show it", c.CommandPath(), c.Example)
+		}
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") || c.Runnable() && !c.HasSubCommands() && !strings.HasSuffix(c.Long, ".") {
+			t.Errorf("%s: texts %q and %q", c.CommandPath(), c.Short, c.Long)
+		}
+		fmt.Fprintf(&all, "$ %s --help\n", c.CommandPath())
+		c.SetOut(&all)
+		if err := c.Help(); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&all)
 		for _, sub := range c.Commands() {
-			check(sub)
+			visit(sub)
 		}
 	}
-	check(cli.New(env()))
+	visit(cli.New(env()))
+	const golden = "testdata/help.golden"
+	if *update {
+		if err := os.WriteFile(golden, all.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), all.String()); diff != "" {
+		t.Errorf("help (-want +got), see -update:\n%s", diff)
+	}
 }

@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"strings"
 	"time"
-
-	"bulkhead/client"
 
 	"github.com/spf13/cobra"
 )
@@ -12,40 +12,42 @@ import (
 // completeLimit bounds how long a shell waits for us at a press of Tab.
 const completeLimit = 2 * time.Second
 
-// names offers what ask returns, and nothing if the daemon does not answer.
-func (a *app) names(c *cobra.Command, ask func(context.Context, *client.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(c.Context(), completeLimit)
-	defer cancel()
-	cl, err := a.client()
-	if err != nil {
+// names offers what list returns, and nothing if the daemon does not answer.
+func (a *app) names(c *cobra.Command, list func(context.Context) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	var found []string
+	run := a.ask(func(ctx context.Context, _ []string) (err error) {
+		ctx, cancel := context.WithTimeout(ctx, completeLimit)
+		defer cancel()
+		found, err = list(ctx)
+		return err
+	})
+	if run(c, nil) != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	list, err := ask(ctx, cl)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
+	return found, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) sandboxNames(ctx context.Context) (list []string, err error) {
+	all, err := a.api.Sandboxes(ctx)
+	for _, s := range all {
+		list = append(list, s.Name)
 	}
-	return list, cobra.ShellCompDirectiveNoFileComp
+	return list, err
 }
 
 func (a *app) completeSandboxes(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 && c.Name() != "rm" {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return a.names(c, func(ctx context.Context, cl *client.Client) (list []string, err error) {
-		all, err := cl.Sandboxes(ctx)
-		for _, s := range all {
-			list = append(list, s.Name)
-		}
-		return list, err
-	})
+	return a.names(c, a.sandboxNames)
 }
 
 func (a *app) completeTemplates(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return a.names(c, func(ctx context.Context, cl *client.Client) (list []string, err error) {
-		all, err := cl.Templates(ctx)
+	return a.names(c, func(ctx context.Context) (list []string, err error) {
+		all, err := a.api.Templates(ctx)
 		for _, t := range all {
 			list = append(list, t.Name)
 		}
@@ -57,11 +59,24 @@ func (a *app) completeSandboxThenSnapshot(c *cobra.Command, args []string, word 
 	if len(args) != 1 {
 		return a.completeSandboxes(c, args, word)
 	}
-	return a.names(c, func(ctx context.Context, cl *client.Client) (list []string, err error) {
-		t, err := cl.Timeline(ctx, args[0])
+	return a.names(c, func(ctx context.Context) (list []string, err error) {
+		t, err := a.api.Timeline(ctx, args[0])
 		for _, s := range t.Snapshots {
-			list = append(list, label(s))
+			list = append(list, cmp.Or(s.Name, s.ID))
 		}
 		return list, err
 	})
+}
+
+// completePaths offers the beginnings of paths in sandboxes; if there are
+// none, shells offer files of their own accord.
+func (a *app) completePaths(c *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	list, _ := a.names(c, a.sandboxNames)
+	var fits []string
+	for _, name := range list {
+		if strings.HasPrefix(name, word) {
+			fits = append(fits, name+":")
+		}
+	}
+	return fits, cobra.ShellCompDirectiveNoSpace
 }

@@ -145,6 +145,8 @@ func (w sandboxes) Create(_ context.Context, req client.CreateRequest) (client.S
 		if req.TemplateID == "sticky" {
 			s.Name = "sticky"
 		}
+	case "tiny":
+		s.DiskMB, s.MemoryMB = 1, 0
 	case "wreck":
 		s.State, s.Reason, s.Hint, s.VMM = client.StateCrashed, "its VMM was killed (signal 9)", "bulkhead start wreck", nil
 		s.ConsoleTail = "Kernel panic\x1b[2J\nnot syncing\n"
@@ -301,10 +303,14 @@ func (w templates) List(context.Context) ([]client.Template, error) {
 	return slices.SortedFunc(maps.Values(w.templates), func(a, b client.Template) int { return strings.Compare(a.Name, b.Name) }), nil
 }
 
-func (w templates) Build(_ context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error) {
+func (w templates) Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error) {
 	progress(client.BuildEvent{Step: "install Debian packages", Number: 1, Of: 2})
 	progress(client.BuildEvent{Log: "Get:1 ..."})
 	progress(client.BuildEvent{Step: "install Debian packages", Number: 1, Of: 2, Done: true, ElapsedMS: 1500})
+	if req.Name == "slow" {
+		<-ctx.Done()
+		return client.Template{}, ctx.Err()
+	}
 	if slices.Contains(req.Packages, "no-such") {
 		return client.Template{}, fault.New(fault.Invalid, "there is no package no-such").Hint("apt-cache search no-such")
 	}

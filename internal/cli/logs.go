@@ -1,17 +1,23 @@
 package cli
 
 import (
-	"fmt"
+	"context"
 	"io"
 
 	"bulkhead/internal/cli/show"
+	"bulkhead/internal/cli/tty"
+	"bulkhead/internal/fault"
 
 	"github.com/spf13/cobra"
 )
 
-func newLogs(a *app) *cobra.Command {
-	var follow, raw bool
-	var tail int
+type logsOptions struct {
+	follow, raw bool
+	tail        int
+}
+
+func newLogsCommand(a *app) *cobra.Command {
+	var o logsOptions
 	c := &cobra.Command{
 		Use:   "logs SANDBOX",
 		Short: "Show a sandbox's console",
@@ -20,30 +26,28 @@ func newLogs(a *app) *cobra.Command {
 		Example:           "  bulkhead logs -f otter",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
-		RunE: func(c *cobra.Command, args []string) error {
-			if tail < 0 {
-				return badUsage(c, fmt.Errorf("--tail %d is negative", tail))
-			}
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
-			r, err := cl.Console(c.Context(), args[0], tail, follow)
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			var out io.Writer = a.Stdout
-			if isTerminal(a.Stdout) && !raw {
-				out = show.Plain(out)
-			}
-			_, err = io.Copy(out, r)
-			return err
-		},
+		RunE:              a.ask(func(ctx context.Context, args []string) error { return runLogs(ctx, a, o, args) }),
 	}
 	f := c.Flags()
-	f.BoolVarP(&follow, "follow", "f", false, "go on as the guest prints")
-	f.IntVar(&tail, "tail", 64<<10, "begin this many bytes before the end")
-	f.BoolVar(&raw, "raw", false, "leave escape sequences in")
+	f.BoolVarP(&o.follow, "follow", "f", false, "go on as the guest prints")
+	f.IntVar(&o.tail, "tail", 64<<10, "begin this many bytes before the end")
+	f.BoolVar(&o.raw, "raw", false, "leave escape sequences in")
 	return c
+}
+
+func runLogs(ctx context.Context, a *app, o logsOptions, args []string) error {
+	if o.tail < 0 {
+		return fault.New(fault.Invalid, "--tail %d is negative", o.tail)
+	}
+	r, err := a.api.Console(ctx, args[0], o.tail, o.follow)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	out := a.Stdout
+	if tty.Is(a.Stdout) && !o.raw {
+		out = show.Plain(out)
+	}
+	_, err = io.Copy(out, r)
+	return err
 }

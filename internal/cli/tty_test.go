@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,10 +52,9 @@ func inWorld(t *testing.T) *world {
 	return w
 }
 
-// inTerminal runs bulkhead with a terminal of 100 by 30, in a world.
+// inTerminal runs bulkhead with a terminal of 100 by 30.
 func inTerminal(t *testing.T, args ...string) *console {
 	t.Helper()
-	inWorld(t)
 	var err error
 	c := &console{t: t, cmd: exec.Command("bulkhead", args...)}
 	c.tty, err = pty.StartWithSize(c.cmd, &pty.Winsize{Cols: 100, Rows: 30})
@@ -120,6 +120,7 @@ func (c *console) flags() uint32 {
 }
 
 func TestShellInATerminal(t *testing.T) {
+	inWorld(t)
 	c := inTerminal(t, "shell", "otter")
 	c.keys("PS1=; stty -echo size; echo ready\r")
 	c.expect("30 100\r\n")
@@ -146,6 +147,7 @@ func TestShellInATerminal(t *testing.T) {
 }
 
 func TestTerminalIsRestored(t *testing.T) {
+	inWorld(t)
 	// A shell that stays, so that its terminal can be looked at afterwards.
 	c := inTerminal(t, "exec", "-it", "otter", "--", "sh", "-c", "stty -a >/dev/null; echo up; read x; exit 5")
 	c.expect("up\r\n")
@@ -179,6 +181,7 @@ func ttyName(t *testing.T, ptmx *os.File) string {
 
 // Without -i the command gets no keys, so ours must go on to make signals.
 func TestTerminalWithoutInputCanBeInterrupted(t *testing.T) {
+	inWorld(t)
 	c := inTerminal(t, "exec", "-t", "otter", "--", "sh", "-c", `trap 'echo asked; exit 6' TERM; echo up; while :; do sleep 0.05; done`)
 	c.expect("up")
 	c.keys("\x03")
@@ -186,8 +189,36 @@ func TestTerminalWithoutInputCanBeInterrupted(t *testing.T) {
 	c.ends(6)
 }
 
+// Ctrl-C ends a build; what was under way leaves the terminal.
+func TestBuildIsInterrupted(t *testing.T) {
+	inWorld(t)
+	c := inTerminal(t, "template", "build", "slow")
+	c.expect("[1/2] install Debian packages: Get:1 ...")
+	c.keys("\x03")
+	c.expect("bulkhead: interrupted\r\n")
+	c.ends(130)
+}
+
+// What a guest prints does nothing to a terminal, unless somebody wants it to.
+func TestLogsOnATerminal(t *testing.T) {
+	w := inWorld(t)
+	if err := os.WriteFile(filepath.Join(w.dir, "console.log"), []byte("\x1b[2Jlogin\x1b]0;x\x07: \x1b[31m"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"login: ": {"logs", "otter"}, "\x1b[2Jlogin\x1b]0;x\x07: \x1b[31m": {"logs", "otter", "--raw"},
+	} {
+		c := inTerminal(t, args...)
+		c.ends(0)
+		if got := c.seen.String(); got != want {
+			t.Errorf("%q shows %q, want %q", args, got, want)
+		}
+	}
+}
+
 // A program that will not end is killed with the second Ctrl-C.
 func TestSecondInterruptKills(t *testing.T) {
+	inWorld(t)
 	c := inTerminal(t, "exec", "otter", "--", "sh", "-c", `trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done`)
 	c.expect("up")
 	c.keys("\x03")

@@ -76,9 +76,15 @@ func newPlace(t testing.TB) place {
 	return p
 }
 
+// target is "x" in the home, with room for 1 MiB.
+func (p place) target() archive.Target {
+	return archive.Target{Dir: filepath.Join(p.dir, "home"), Name: "x", MaxBytes: 1 << 20}
+}
+
 // unpack lays stream into the home as "x".
 func (p place) unpack(stream []byte) error {
-	return archive.Unpack(bytes.NewReader(stream), filepath.Join(p.dir, "home"), "x")
+	_, err := archive.Unpack(bytes.NewReader(stream), p.target())
+	return err
 }
 
 // tree describes everything below dir: "d 755", "644 text", "-> target".
@@ -155,25 +161,29 @@ func TestUnpackOfHostileArchives(t *testing.T) {
 		{"names that climb to the folder itself", []tar.Header{folder("a"), file("a/b/..", "1")}, "invalid argument", map[string]string{"": "d 755"}},
 		{"absolute names stay inside", []tar.Header{folder("/a"), file("/a/etc/passwd", "1")},
 			"", map[string]string{"": "d 755", "etc": "d 755", "etc/passwd": "644 1"}},
-		{"a file is not written through a link", []tar.Header{folder("a"), symlink("a/l", "../.ssh"), file("a/l/keys", "bad")},
-			"path escapes", map[string]string{"": "d 755", "l": "-> ../.ssh"}},
-		{"a file is not written through an absolute link", []tar.Header{folder("a"), symlink("a/l", "/"), file("a/l/tmp/bulkhead-bad", "bad")},
-			"path escapes", map[string]string{"": "d 755", "l": "-> /"}},
-		{"a file is not written through two links", []tar.Header{folder("a"), symlink("a/k", ".."), symlink("a/l", "k/.ssh"), file("a/l/keys", "bad")},
-			"path escapes", map[string]string{"": "d 755", "k": "-> ..", "l": "-> k/.ssh"}},
-		{"a link is replaced by a file", []tar.Header{folder("a"), symlink("a/l", "../.profile"), file("a/l", "1")},
+		{"links that lead out are left out", []tar.Header{
+			folder("a"), folder("a/d"), symlink("a/1", "/etc/passwd"), symlink("a/2", ".."), symlink("a/3", "../x2/y"),
+			symlink("a/d/4", "../.."), symlink("a/5", "d/../../z"), symlink("a/d/6", "..//../z"), symlink("a/7", "./../z"),
+		}, "", map[string]string{"": "d 755", "d": "d 755"}},
+		{"links within stay", []tar.Header{
+			folder("a"), folder("a/d"), symlink("a/d/1", ".."), symlink("a/2", "d/x"), symlink("a/3", "./d"), symlink("a/d/4", "..//2"), symlink("a/5", "..x"),
+		}, "", map[string]string{"": "d 755", "d": "d 755", "d/1": "-> ..", "2": "-> d/x", "3": "-> ./d", "d/4": "-> ..//2", "5": "-> ..x"}},
+		{"a link does not move what comes after it", []tar.Header{folder("a"), folder("a/b"), folder("a/b/c"), symlink("a/b/c/up", "../.."), symlink("a/b/c/up/out", "../../x")},
+			"is no folder", map[string]string{"": "d 755", "b": "d 755", "b/c": "d 755", "b/c/up": "-> ../.."}},
+		{"a hard link does not move a link", []tar.Header{folder("a"), folder("a/b"), symlink("a/b/l", "../x"), hardlink("a/l", "a/b/l")},
+			"is no file to link to", map[string]string{"": "d 755", "b": "d 755", "b/l": "-> ../x"}},
+		{"a file is not written through a link", []tar.Header{folder("a"), folder("a/d"), symlink("a/l", "d"), file("a/l/keys", "bad")},
+			"is no folder", map[string]string{"": "d 755", "d": "d 755", "l": "-> d"}},
+		{"a link is replaced by a file", []tar.Header{folder("a"), symlink("a/l", "x"), file("a/l", "1")},
 			"", map[string]string{"": "d 755", "l": "644 1"}},
 		{"a link instead of the folder leads nowhere", []tar.Header{symlink("a", "."), file("a/.profile", "bad")},
-			"does not begin with", map[string]string{"": "-> ."}},
-		{"a link and then the folder leads nowhere", []tar.Header{symlink("a", ".ssh"), folder("a"), file("a/keys", "bad")},
-			"is no folder", map[string]string{"": "-> .ssh"}},
-		{"the mode of what a link points to stays", []tar.Header{folder("a"), symlink("a/l", "../.ssh"), folder("a/l")},
-			"path escapes", map[string]string{"": "d 755", "l": "-> ../.ssh"}},
-		{"no hard link to outside", []tar.Header{folder("a"), hardlink("a/h", "a/../.ssh/keys")},
-			"no such file", map[string]string{"": "d 755"}},
-		{"no hard link to outside by a link", []tar.Header{folder("a"), symlink("a/l", ".."), hardlink("a/h", "a/l/.profile")},
-			"path escapes", map[string]string{"": "d 755", "l": "-> .."}},
-		{"no hard link alone", []tar.Header{hardlink("a", ".profile")}, "link to nothing", nil},
+			"neither file nor folder", nil},
+		{"the mode of what a link points to stays", []tar.Header{folder("a"), folder("a/d"), symlink("a/l", "d"), {Typeflag: tar.TypeDir, Name: "a/l", Mode: 0o777}},
+			"is no folder", map[string]string{"": "d 755", "d": "d 755", "l": "-> d"}},
+		{"no hard link to outside", []tar.Header{folder("a"), folder("a/.ssh"), hardlink("a/h", "a/../.ssh/keys")},
+			"no such file", map[string]string{"": "d 755", ".ssh": "d 755"}},
+		{"no hard link alone", []tar.Header{hardlink("a", ".profile")}, "neither file nor folder", nil},
+		{"no device alone", []tar.Header{device("a", tar.TypeChar)}, "neither file nor folder", nil},
 		{"a hard link within", []tar.Header{folder("a"), file("a/b", "1"), hardlink("a/c", "a/b")},
 			"", map[string]string{"": "d 755", "b": "644 1", "c": "644 1"}},
 		{"no devices, no pipes", []tar.Header{folder("a"), device("a/c", tar.TypeChar), device("a/b", tar.TypeBlock), device("a/p", tar.TypeFifo)},
@@ -187,7 +197,7 @@ func TestUnpackOfHostileArchives(t *testing.T) {
 		{"no file where a full folder was", []tar.Header{folder("a"), file("a/b/c", "1"), file("a/b", "2")},
 			"not empty", map[string]string{"": "d 755", "b": "d 755", "b/c": "644 1"}},
 		{"no folder where a file was", []tar.Header{folder("a"), file("a/b", "1"), file("a/b/c", "2")},
-			"file exists", map[string]string{"": "d 755", "b": "644 1"}},
+			"is no folder", map[string]string{"": "d 755", "b": "644 1"}},
 		{"nothing below a file", []tar.Header{file("a", "1"), file("a/b", "2")}, "does not begin with", map[string]string{"": "644 1"}},
 		{"nothing at all", nil, "archive is empty", nil},
 		{"a very deep name", []tar.Header{folder("a"), file("a/"+deep+"f", "1")}, "too long", map[string]string{"": "d 755"}},
@@ -212,18 +222,82 @@ func TestUnpackOfHostileArchives(t *testing.T) {
 	}
 }
 
-func TestUnpackOverAnEarlierCopyStaysInside(t *testing.T) {
+// What stands at the target may be what an attacker has left there before.
+func TestUnpackOverLinksStaysInside(t *testing.T) {
+	for _, test := range []struct{ name, link, to string }{
+		{"in place of the folder", "x", ".ssh"},
+		{"in place of a folder in it", "x/l", "../.ssh"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPlace(t)
+			link := filepath.Join(p.dir, "home", test.link)
+			if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(test.to, link); err != nil {
+				t.Fatal(err)
+			}
+			before := p.outside(t)
+			err := p.unpack(pack(t, folder("a"), folder("a/l"), file("a/l/keys", "bad")))
+			if err == nil || !strings.Contains(err.Error(), "is no folder") {
+				t.Errorf("wrote through a link that was there: %v", err)
+			}
+			if diff := cmp.Diff(before, p.outside(t)); diff != "" {
+				t.Errorf("something changed outside: %s", diff)
+			}
+		})
+	}
+}
+
+func TestWhatIsLeftOutIsTold(t *testing.T) {
 	p := newPlace(t)
-	before := p.outside(t)
-	if err := p.unpack(pack(t, folder("a"), symlink("a/l", "../.ssh"))); err != nil {
+	to := p.target()
+	var told []string
+	to.LeftOut = func(name, why string) { told = append(told, name+": "+why) }
+	tally, err := archive.Unpack(bytes.NewReader(pack(t,
+		folder("a"), file("a/f", "123"), symlink("a/l", "/"), symlink("a/k", "f"), device("a/p", tar.TypeFifo), hardlink("a/h", "a/f"))), to)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.unpack(pack(t, folder("a"), file("a/l/keys", "bad"))); err == nil {
-		t.Error("wrote through a link that an earlier copy left")
+	want := []string{"a/l: a link that leads out of the folder", "a/p: neither file, folder nor link"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
 	}
-	if diff := cmp.Diff(before, p.outside(t)); diff != "" {
-		t.Errorf("something changed outside: %s", diff)
+	if diff := cmp.Diff(archive.Tally{Entries: 4, Bytes: 3, LeftOut: 2}, tally); diff != "" {
+		t.Error(diff)
 	}
+}
+
+func TestUnpackIsBounded(t *testing.T) {
+	t.Run("by what the guest can have", func(t *testing.T) {
+		for _, entries := range [][]tar.Header{
+			{file("a", "12345")},
+			{folder("a"), file("a/b", "123"), file("a/c", "12")},
+			{folder("a"), file("a/b", "123"), file("a/b", "12")}, // what is replaced was sent all the same
+		} {
+			p := newPlace(t)
+			to := p.target()
+			to.MaxBytes = 4
+			_, err := archive.Unpack(bytes.NewReader(pack(t, entries...)), to)
+			if err == nil || !strings.Contains(err.Error(), "larger than 4 bytes") {
+				t.Errorf("got error %v", err)
+			}
+		}
+	})
+	t.Run("by its end", func(t *testing.T) {
+		stream := io.MultiReader(bytes.NewReader(pack(t, file("a", "1"))), endless{})
+		if _, err := archive.Unpack(stream, newPlace(t).target()); err == nil || !strings.Contains(err.Error(), "after its end") {
+			t.Errorf("got error %v", err)
+		}
+	})
+}
+
+// endless is padding.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }
 
 func TestUnpackMergesFolders(t *testing.T) {
@@ -311,14 +385,14 @@ func TestRoundTripKeepsModesAndLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, to := range map[string]string{"d/up": "../run", "d/broken": "/no/such"} {
+	for name, to := range map[string]string{"d/up": "../run", "d/broken": "none"} {
 		if err := os.Symlink(to, filepath.Join(source, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, name := range []string{"source", "other", "a,b&c\\d", "a\nb", "-x", "."} {
 		var stream bytes.Buffer
-		if err := archive.Pack(&stream, source, name); err != nil {
+		if err := archive.Pack(&stream, source, name, &archive.Tally{}); err != nil {
 			t.Fatalf("pack as %q: %v", name, err)
 		}
 		if name == "." { // is for unpacking into a folder that exists
@@ -343,7 +417,7 @@ func TestPackOfSomethingElseIsAnErrorWithoutEndMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stream bytes.Buffer
-	err := archive.Pack(&stream, dir, "x")
+	err := archive.Pack(&stream, dir, "x", &archive.Tally{})
 	if err == nil || !strings.Contains(err.Error(), "neither file, folder nor link") {
 		t.Errorf("got %v", err)
 	}
@@ -353,7 +427,7 @@ func TestPackOfSomethingElseIsAnErrorWithoutEndMark(t *testing.T) {
 }
 
 func TestPackOfAMissingSourceIsAnError(t *testing.T) {
-	if err := archive.Pack(io.Discard, filepath.Join(t.TempDir(), "none"), "x"); err == nil {
+	if err := archive.Pack(io.Discard, filepath.Join(t.TempDir(), "none"), "x", &archive.Tally{}); err == nil {
 		t.Error("no error")
 	}
 }
@@ -363,6 +437,8 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(pack(f, folder("a"), symlink("a/l", "../.ssh"), file("a/l/keys", "bad")))
 	f.Add(pack(f, folder("a"), file("a/b", "1"), hardlink("a/c", "a/b"), device("a/d", tar.TypeChar)))
 	f.Add(pack(f, symlink("a", "."), folder("a"), file("a/.profile", "bad")))
+	f.Add(pack(f, folder("a"), folder("a/b"), symlink("a/b/up", ".."), symlink("a/b/up/out", "../secret"), hardlink("a/l", "a/b/up")))
+	f.Add(pack(f, folder("a"), folder("a/b"), symlink("a/b/up", ".."), symlink("a/l", "b/up/../../secret")))
 	f.Add(pack(f, folder("a"), file("a/../../secret", strings.Repeat("x", 600)))[:1300])
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		p := newPlace(t)
@@ -370,6 +446,12 @@ func FuzzUnpack(f *testing.F) {
 		err := p.unpack(stream)
 		if diff := cmp.Diff(before, p.outside(t)); diff != "" {
 			t.Fatalf("something changed outside (%v): %s", err, diff)
+		}
+		home := filepath.Join(p.dir, "home/x")
+		for name, what := range p.laid(t) {
+			if end, err := filepath.EvalSymlinks(filepath.Join(home, name)); err == nil && end != home && !strings.HasPrefix(end, home+"/") {
+				t.Fatalf("%q (%s) leads to %s", name, what, end)
+			}
 		}
 	})
 }

@@ -10,71 +10,38 @@ package show
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 )
 
-// Printable replaces what is no visible text by question marks. Line breaks
-// and tabs stay.
-func Printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !harmless(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
-
-// OneLine is Printable without line breaks.
-func OneLine(s string) string {
-	return strings.ReplaceAll(Printable(strings.TrimSpace(s)), "\n", " ")
-}
-
-// harmless tells text from what could steer a terminal or, as marks of the
-// direction of writing do, show other text than there is.
-func harmless(r rune) bool { return r == '\n' || r == '\t' || unicode.IsPrint(r) }
-
-// Plain returns a writer that passes on text to w without what could steer a
-// terminal. A character that comes in pieces stays whole.
-func Plain(w io.Writer) io.Writer { return &plain{w: w} }
-
-type plain struct {
-	w    io.Writer
-	rest []byte // the beginning of a character
-}
-
-// Write implements io.Writer.
-func (p *plain) Write(b []byte) (int, error) {
-	in := append(p.rest, b...)
-	clean := make([]byte, 0, len(in))
-	for utf8.FullRune(in) {
-		r, n := utf8.DecodeRune(in)
-		if harmless(r) && r != utf8.RuneError {
-			clean = append(clean, in[:n]...)
-		}
-		in = in[n:]
-	}
-	p.rest = append([]byte(nil), in...)
-	if _, err := p.w.Write(clean); err != nil {
-		return 0, err
-	}
-	return len(b), nil
-}
-
 // Clip shortens a column to at most so many characters, so that tables fit 80
-// columns.
+// columns. What is cut ends in a tilde.
 func Clip(s string, most int) string {
-	n := 0
-	for i := range s {
-		if n == most {
-			return s[:i]
-		}
-		n++
+	if utf8.RuneCountInString(s) <= most {
+		return s
 	}
-	return s
+	return string([]rune(s)[:most-1]) + "~"
+}
+
+// Short is the beginning of an id, which is as good as all of it.
+func Short(id string) string { return id[:min(len(id), 8)] }
+
+// Fold breaks text between words into lines of at most 80 columns, those after
+// the first with an indent.
+func Fold(text, indent string) string {
+	const most = 80
+	words := strings.Split(text, " ")
+	folded, columns := words[0], utf8.RuneCountInString(words[0])
+	for _, word := range words[1:] {
+		n := utf8.RuneCountInString(word)
+		if columns+1+n > most {
+			folded, columns = folded+"\n"+indent+word, len(indent)+n
+		} else {
+			folded, columns = folded+" "+word, columns+1+n
+		}
+	}
+	return folded
 }
 
 // Bytes shows a size, in at most ten characters.

@@ -2,12 +2,15 @@ package show_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"bulkhead/client"
@@ -114,7 +117,10 @@ func TestLongTimelinesFit80Columns(t *testing.T) {
 func TestPlainLeavesTextOnly(t *testing.T) {
 	for _, test := range []struct{ name, in, want string }{
 		{"text", "Debian äöü ğ 日本\n\ttab", "Debian äöü ğ 日本\n\ttab"},
-		{"escape sequences", "a\x1b[2Jb\x1b]0;title\x07c\r\b", "a[2Jb]0;titlec"},
+		{"escape sequences", "a\x1b[2Jb\x1b]0;title\x07c\r\b\x1b[38;5;1m\x1b[?25ld\x1b(Be\x1b7f\x1b#8g", "abcdefg"},
+		{"command strings to their end", "a\x1b]8;;http://x\x1b\\link\x1bP1$r\x1b\\b\x1b_x\x1b[1mc", "alinkbc"},
+		{"sequences that do not end hide a line at most", "a\x1b]0;hidden\nb\x1b[31\nc\x1b\nd", "a\nb\nc\nd"},
+		{"sequences that something else ends", "a\x1b[3äb\x1b\x1b[1mc\x1b[\r2Jd", "aäbcd"},
 		{"C1 controls", "a\u009b2Jb\u0085", "a2Jb"},
 		{"what is no UTF-8", "a\xff\x9b\xc3(", "a("},
 		{"changes of direction", "a\u202eb\u2066", "ab"},
@@ -138,9 +144,92 @@ func TestPlainLeavesTextOnly(t *testing.T) {
 	}
 }
 
+// FuzzPlain: nothing but text comes out, however it comes in, and text is
+// left as it is.
+func FuzzPlain(f *testing.F) {
+	f.Add([]byte("a\x1b[2Jb\x1b]0;title\x07c\r\b\xff\xc3"), 3)
+	f.Add([]byte("\x1b]0;\x1b\\\u009b\u202e\ttext\n"), 1)
+	f.Fuzz(func(t *testing.T, in []byte, cut int) {
+		plain := func(pieces ...[]byte) string {
+			var b bytes.Buffer
+			w := show.Plain(&b)
+			for _, p := range pieces {
+				if n, err := w.Write(p); n != len(p) || err != nil {
+					t.Fatalf("wrote %d of %d, %v", n, len(p), err)
+				}
+			}
+			return b.String()
+		}
+		whole := plain(in)
+		for _, r := range whole {
+			if r != '\n' && r != '\t' && !unicode.IsGraphic(r) {
+				t.Fatalf("%q let %q through", in, r)
+			}
+		}
+		if cut = min(max(cut, 0), len(in)); plain(in[:cut], in[cut:]) != whole {
+			t.Fatalf("%q in two pieces is %q, not %q", in, plain(in[:cut], in[cut:]), whole)
+		}
+		if again := plain([]byte(whole)); again != whole {
+			t.Fatalf("%q became %q", whole, again)
+		}
+	})
+}
+
+func TestJSONIsPlainToo(t *testing.T) {
+	in := map[string]string{"a": "<é\x1b\u009b\u202e\x7f\n\U000e0001\xff>"}
+	var line, indented bytes.Buffer
+	if err := errors.Join(show.JSON(&line, in, false), show.JSON(&indented, in, true)); err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"a":"\u003cé\u001b\u009b\u202e\u007f\n\udb40\udc01\ufffd\u003e"}` + "\n"; line.String() != want {
+		t.Errorf("got %s, want %s", line.String(), want)
+	}
+	if !strings.HasPrefix(indented.String(), "{\n  \"a\"") {
+		t.Errorf("indented: %s", indented.String())
+	}
+	for _, b := range []bytes.Buffer{line, indented} {
+		var back map[string]string
+		if err := json.Unmarshal(b.Bytes(), &back); err != nil || back["a"] != strings.ToValidUTF8(in["a"], "\ufffd") {
+			t.Errorf("came back as %q, %v", back["a"], err)
+		}
+	}
+	if err := show.JSON(io.Discard, func() {}, false); err == nil {
+		t.Error("no error for what is no JSON")
+	}
+}
+
 func TestOneLine(t *testing.T) {
-	if got, want := show.OneLine("\na\nb\x1b[31m\u202e\n"), "a b?[31m?"; got != want {
+	if got, want := show.OneLine("\na\nb\x1b[31m\u202e\tc\n"), "a b?[31m? c"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestColumnsAreCut(t *testing.T) {
+	for in, want := range map[string]string{"": "", "ääää": "ääää", "äääää": "äää~"} {
+		if got := show.Clip(in, 4); got != want {
+			t.Errorf("Clip(%q): got %q, want %q", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{"": "", "abc": "abc", "iabcdefgh": "iabcdefg"} {
+		if got := show.Short(in); got != want {
+			t.Errorf("Short(%q): got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestFold(t *testing.T) {
+	long := strings.Repeat("x", 90)
+	for _, test := range []struct{ name, in, want string }{
+		{"short text", "a b", "a b"},
+		{"nothing", "", ""},
+		{"80 columns", strings.Repeat("x", 78) + " y z", strings.Repeat("x", 78) + " y\n  z"},
+		{"a word longer than a line", "a " + long + " b", "a\n  " + long + "\n  b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := show.Fold(test.in, "  "); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
 	}
 }
 

@@ -48,7 +48,7 @@ func Timeline(w io.Writer, t client.Timeline) {
 		if n.ID == t.Head {
 			mark = "*"
 		}
-		fmt.Fprintf(w, "%s%s %s\t%s\t%s\t%s\t%s\n", deepest(n.branch), mark, Clip(n.Name, 18), Clip(n.ID, 8),
+		fmt.Fprintf(w, "%s%s %s\t%s\t%s\t%s\t%s\n", deepest(n.branch), mark, Clip(n.Name, 18), Short(n.ID),
 			n.CreatedAt.Local().Format("2006-01-02 15:04"), Clip(n.Cause, 8), Bytes(n.OwnBytes))
 		kids := children[n.ID]
 		if len(kids) == 0 {

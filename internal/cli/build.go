@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+
+	"bulkhead/client"
+	"bulkhead/internal/cli/show"
+	"bulkhead/internal/cli/tty"
+
+	"github.com/spf13/cobra"
+)
+
+type buildOptions struct {
+	cpus, memory, disk int
+	packages           []string
+	buildTools         bool
+}
+
+func newTemplateBuildCommand(a *app) *cobra.Command {
+	var o buildOptions
+	c := &cobra.Command{
+		Use:   "build NAME",
+		Short: "Build a template, replacing one of the same name",
+		Long: "Build a Debian machine, boot it once and keep its snapshot for sandboxes to start\n" +
+			"from; what this host has built before comes from a cache. Ctrl-C leaves nothing.",
+		Example: "  bulkhead template build base\n  bulkhead template build dev --memory 1024 --package jq --build-tools",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.RunE = a.ask(func(ctx context.Context, args []string) error {
+		req := client.BuildRequest{Name: args[0], Packages: o.packages, BuildTools: o.buildTools}
+		// Zero is a number like any other, and the daemon's to refuse.
+		for name, to := range map[string]**int{"cpus": &req.CPUs, "memory": &req.MemoryMB, "disk": &req.DiskMB} {
+			if c.Flags().Changed(name) {
+				*to = map[string]*int{"cpus": &o.cpus, "memory": &o.memory, "disk": &o.disk}[name]
+			}
+		}
+		return runTemplateBuild(ctx, a, req)
+	})
+	f := c.Flags()
+	f.IntVar(&o.cpus, "cpus", 0, "virtual CPUs (the daemon's default)")
+	f.IntVar(&o.memory, "memory", 0, "memory in MiB (the daemon's default)")
+	f.IntVar(&o.disk, "disk", 0, "root disk in MiB (the daemon's default)")
+	f.StringArrayVar(&o.packages, "package", nil, "Debian package to add; may be repeated")
+	f.BoolVar(&o.buildTools, "build-tools", false, "add compilers and headers")
+	return c
+}
+
+func runTemplateBuild(ctx context.Context, a *app, req client.BuildRequest) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	p := &show.Progress{W: a.Stderr, Live: tty.Is(a.Stderr)}
+	t, err := a.api.BuildTemplate(ctx, req, p.Event)
+	p.End()
+	if err != nil {
+		return err
+	}
+	a.warnBoundary(t.Accel)
+	return a.answer(t, func(w io.Writer) { fmt.Fprintln(w, t.Name) })
+}

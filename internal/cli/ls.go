@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"context"
+	"io"
+
+	"bulkhead/client"
+	"bulkhead/internal/cli/show"
+
+	"github.com/spf13/cobra"
+)
+
+func newLsCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "ls",
+		Short: "List sandboxes",
+		Long: "List sandboxes, oldest first, with their ids' first letters. HEAD is the snapshot\n" +
+			"that each goes on from.",
+		Example: "  bulkhead ls --output json",
+		Args:    cobra.NoArgs,
+		RunE:    a.ask(func(ctx context.Context, _ []string) error { return runLs(ctx, a) }),
+	}
+}
+
+func runLs(ctx context.Context, a *app) error {
+	all, err := a.api.Sandboxes(ctx)
+	if err != nil {
+		return err
+	}
+	if a.output == "text" {
+		a.talkAbout(all)
+	}
+	return a.answer(all, func(w io.Writer) { show.Sandboxes(w, all) })
+}
+
+func (a *app) talkAbout(all []client.Sandbox) {
+	if len(all) == 0 {
+		a.say("no sandboxes; make one: bulkhead create base")
+	}
+	for _, s := range all {
+		a.warnBoundary(s.Accel)
+		if s.Hint != "" {
+			a.say("%s is %s: %s; to bring it back: %s", s.Name, s.State, show.OneLine(s.Reason), s.Hint)
+		}
+	}
+}
