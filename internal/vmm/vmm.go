@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 )
 
 // Accel is how guest code is executed.
@@ -108,8 +109,9 @@ type Driver interface {
 	Boot(ctx context.Context, spec Spec) (Machine, error)
 
 	// Restore starts a VMM on spec's files and loads state, which SaveState
-	// made from identical memory and disk. The machine is stopped when
-	// Restore returns. Nobody else may know the folder yet. ErrIncompatible if the VMM refuses the state. On error nothing is left
+	// made from identical memory and disk and as many CPUs; a driver need not
+	// notice where they differ. The machine is stopped when Restore returns.
+	// ErrIncompatible if the VMM refuses the state. On error nothing is left
 	// running.
 	Restore(ctx context.Context, spec Spec, state string) (Machine, error)
 
@@ -167,6 +169,11 @@ func (s Spec) Check() error {
 		return fmt.Errorf("memory %d MiB: not an even number from 64 up", s.MemoryMiB)
 	case len(s.RunDir) > 80:
 		return fmt.Errorf("run directory %s: path longer than 80 bytes", s.RunDir)
+	}
+	for _, path := range []string{s.Memory, s.Disk, s.Kernel, s.Initrd, s.RunDir} {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("path %q: not absolute", path)
+		}
 	}
 	return nil
 }

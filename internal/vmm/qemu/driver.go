@@ -156,7 +156,11 @@ func (d *Driver) restore(ctx context.Context, spec vmm.Spec, state string) (m *M
 	if m.early, err = m.dialGuest(ctx); err != nil {
 		return nil, fmt.Errorf("connect guest channel: %w", err)
 	}
-	if err := m.migrate(ctx, "migrate-incoming", file); err != nil {
+	err = m.migrate(ctx, "migrate-incoming", file)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("load state: %w", ctx.Err())
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w%s", vmm.ErrIncompatible, err, m.lastWords())
 	}
 	return m, nil

@@ -243,6 +243,7 @@ func (m *Machine) watch() {
 	defer m.mu.Unlock()
 	if m.early != nil {
 		m.early.Close()
+		m.early = nil
 	}
 	m.exit = m.reason()
 	close(m.done)
