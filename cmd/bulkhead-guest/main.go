@@ -1,5 +1,6 @@
 // Command bulkhead-guest is everything of ours inside a guest: /init of the
-// initramfs, and the agent that the host speaks to.
+// initramfs, the init of images that have none, and the agent that the host
+// speaks to.
 package main
 
 import (
@@ -29,17 +30,15 @@ var version = "0.0.0-dev"
 
 func main() {
 	process.StandIn()
-	if _, err := os.Stat("/modules"); err == nil && os.Getpid() == 1 {
-		boot.Fail(boot.Run())
-	}
+	boot.Run()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := serve(context.Background()); err != nil {
+	if err := serve(context.Background(), log); err != nil {
 		log.Error("agent ends", "err", err)
 		os.Exit(1)
 	}
 }
 
-func serve(ctx context.Context) error {
+func serve(ctx context.Context, log *slog.Logger) error {
 	port, err := openPort("bulkhead")
 	if err != nil {
 		return err
@@ -48,7 +47,7 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up freezer: %w", err)
 	}
-	m, err := machine.New(freezer, version)
+	m, err := machine.New(freezer, version, log)
 	if err != nil {
 		return err
 	}

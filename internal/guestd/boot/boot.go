@@ -1,10 +1,11 @@
-// Package boot is what the guest's kernel starts first: /init of the
-// initramfs. It loads the drivers, mounts the root disk, lays the agent and
-// its systemd unit under /run, and gives way to the image's own init. An image
-// without one gets the agent itself as process 1.
+// Package boot is process 1 of a guest. The kernel starts it as /init of the
+// initramfs: it loads the drivers, mounts the root disk, lays the agent and
+// its systemd unit under /run, and gives way to the image's systemd. In an
+// image without systemd it goes on as an init of its own.
 //
 // boot changes nothing on the root disk: what it adds is in memory, so any
-// image gets the agent of this release. It runs once, alone.
+// image gets the agent of this release. It must not know what the agent does.
+// It runs once per machine.
 package boot
 
 import (
@@ -14,7 +15,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,14 +22,21 @@ import (
 const (
 	newRoot  = "/newroot"
 	rootDisk = "/dev/vda"
-	// diskWait bounds the wait for the disk to appear after its driver.
-	diskWait = 10 * time.Second
 
 	// AgentPath is where the agent lies in a running guest.
 	AgentPath = runDir + "/" + agentName
 	agentName = "bulkhead/bulkhead-guest"
 	runDir    = "/run"
 	unitName  = "bulkhead-guest.service"
+	// systemd is where every image that has it keeps it.
+	systemd = "/lib/systemd/systemd"
+
+	// kernelName is the argument 0 that the kernel gives to the first program
+	// of an initramfs (run_init_process in its init/main.c).
+	kernelName = "/init"
+	// initName is the one that boot gives to the agent's binary to make it
+	// the init of an image.
+	initName = "bulkhead-init"
 )
 
 // unit starts the agent before everything else and keeps it: the host has no
@@ -54,8 +61,30 @@ OOMScoreAdjust=-999
 StandardOutput=journal+console
 `
 
-// Run boots the machine. It returns only with an error.
-func Run() error {
+// Run must come early in the main of the agent's binary. It returns at once,
+// unless this is process 1 of a machine: then it never does. The argument 0
+// decides, which no image can give by accident.
+func Run() {
+	if os.Getpid() != 1 || len(os.Args) == 0 {
+		return
+	}
+	switch os.Args[0] {
+	case kernelName:
+		fail(bootMachine())
+	case initName:
+		fail(runInit())
+	}
+}
+
+// fail says on the console why the machine cannot go on, and ends it.
+func fail(err error) {
+	fmt.Fprintf(os.Stderr, "bulkhead: boot: %v\n", err)
+	unix.Sync()
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+// bootMachine returns only with an error.
+func bootMachine() error {
 	if err := mountAll([]mount{
 		{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		{"sysfs", "/sys", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
@@ -67,8 +96,12 @@ func Run() error {
 	if err := loadModules("/modules"); err != nil {
 		return err
 	}
-	if err := mountDisk(); err != nil {
-		return err
+	// The disk is there: loading its driver ends when that has looked at the
+	// disk and the kernel has made the device (measured: the first mount
+	// succeeds). discard tells the host which blocks are free again, which
+	// keeps snapshots small.
+	if err := unix.Mount(rootDisk, newRoot, "ext4", 0, "discard"); err != nil {
+		return fmt.Errorf("mount root disk: %w", err)
 	}
 	if err := layAgent(runDir); err != nil {
 		return fmt.Errorf("lay agent: %w", err)
@@ -76,15 +109,26 @@ func Run() error {
 	if err := switchRoot(); err != nil {
 		return fmt.Errorf("switch to root disk: %w", err)
 	}
-	for _, init := range []string{"/sbin/init", "/lib/systemd/systemd"} {
-		if err := unix.Exec(init, []string{init}, os.Environ()); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("start %s: %w", init, err)
+	return startInit()
+}
+
+// startInit becomes the image's init if that is systemd. Another one, as in
+// images made for containers, would not start the agent, and the host could
+// never get in: such images get ours.
+func startInit() error {
+	if _, err := os.Stat(systemd); err != nil {
+		return unix.Exec(AgentPath, []string{initName}, os.Environ())
+	}
+	if err := layUnit(runDir); err != nil {
+		return fmt.Errorf("lay unit: %w", err)
+	}
+	err := fs.ErrNotExist
+	for _, init := range []string{"/sbin/init", systemd} {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = unix.Exec(init, []string{init}, os.Environ())
 		}
 	}
-	if err := mountAll(bare()); err != nil {
-		return err
-	}
-	return unix.Exec(AgentPath, []string{AgentPath}, os.Environ())
+	return fmt.Errorf("start systemd: %w", err)
 }
 
 // mount is a file system of the kernel's. It is its own source.
@@ -92,16 +136,6 @@ type mount struct {
 	fstype, target string
 	flags          uintptr
 	data           string
-}
-
-// bare returns what the agent and the programs that it starts need, and an init
-// would have mounted.
-func bare() []mount {
-	return []mount{
-		{"cgroup2", "/sys/fs/cgroup", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
-		{"devpts", "/dev/pts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"}, // gid of tty
-		{"tmpfs", "/dev/shm", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
-	}
 }
 
 func mountAll(mounts []mount) error {
@@ -136,30 +170,11 @@ func loadModules(dir string) error {
 	return nil
 }
 
-// mountDisk mounts the root disk. discard tells the host which blocks are
-// free again, which keeps snapshots small.
-func mountDisk() error {
-	deadline := time.Now().Add(diskWait)
-	for {
-		err := unix.Mount(rootDisk, newRoot, "ext4", 0, "discard")
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENXIO) || time.Now().After(deadline) {
-			return fmt.Errorf("mount root disk: %w", err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// layAgent copies ourselves and the unit to run, which moves to the new root.
+// layAgent copies ourselves to run, which moves to the new root.
 func layAgent(run string) error {
-	agent, units := filepath.Join(run, agentName), filepath.Join(run, "systemd/system")
-	wants := filepath.Join(units, "sysinit.target.wants")
-	for _, dir := range []string{filepath.Dir(agent), wants} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+	agent := filepath.Join(run, agentName)
+	if err := os.MkdirAll(filepath.Dir(agent), 0o755); err != nil {
+		return err
 	}
 	in, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -171,8 +186,17 @@ func layAgent(run string) error {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close(),
-		os.WriteFile(filepath.Join(units, unitName), []byte(unit), 0o644),
+	return errors.Join(err, out.Close())
+}
+
+// layUnit has systemd start the agent.
+func layUnit(run string) error {
+	units := filepath.Join(run, "systemd/system")
+	wants := filepath.Join(units, "sysinit.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(units, unitName), []byte(unit), 0o644),
 		os.Symlink("../"+unitName, filepath.Join(wants, unitName)))
 }
 
@@ -194,11 +218,4 @@ func switchRoot() error {
 	}
 	return errors.Join(unix.Chdir(newRoot), unix.Mount(".", "/", "", unix.MS_MOVE, ""),
 		unix.Chroot("."), unix.Chdir("/"))
-}
-
-// Fail says on the console why the machine cannot boot, and ends it.
-func Fail(err error) {
-	fmt.Fprintf(os.Stderr, "bulkhead: boot: %v\n", err)
-	unix.Sync()
-	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }

@@ -2,7 +2,7 @@ package boot_test
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,25 +12,11 @@ import (
 	"bulkhead/internal/guestd/boot"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 )
-
-const roleKey = "BOOT_TEST_ROLE"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(roleKey) == "bare" {
-		if err := bare(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
 
 func TestLayAgent(t *testing.T) {
 	run := t.TempDir()
-	if err := boot.LayAgent(run); err != nil {
+	if err := errors.Join(boot.LayAgent(run), boot.LayUnit(run)); err != nil {
 		t.Fatal(err)
 	}
 	exe, err := os.Executable()
@@ -92,39 +78,6 @@ func TestLoadModules(t *testing.T) {
 			}
 		})
 	}
-}
-
-// An image without an init gets the agent as process 1, which needs control
-// groups, terminals and shared memory.
-func TestBareImage(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--cgroup", exe)
-	cmd.Env = append(os.Environ(), roleKey+"=bare")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
-	}
-}
-
-// bare runs with mounts of its own.
-func bare() error {
-	for _, dir := range []string{"/sys/fs/cgroup", "/dev/pts", "/dev/shm"} {
-		unix.Unmount(dir, unix.MNT_DETACH) // as a kernel leaves it, on any host
-	}
-	if err := boot.MountBare(); err != nil {
-		return err
-	}
-	for _, path := range []string{"/sys/fs/cgroup/cgroup.procs", "/dev/pts/ptmx", "/dev/shm"} {
-		if _, err := os.Stat(path); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func read(t *testing.T, path string) []byte {

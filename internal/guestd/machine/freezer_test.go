@@ -142,7 +142,8 @@ func TestFreezer(t *testing.T) {
 	})
 }
 
-// An image without an init has the agent as process 1, in no group.
+// An image without systemd has the agent start in the root of all groups,
+// where process 1 is and stays.
 func TestFreezerWithoutInit(t *testing.T) {
 	if !inGuest(t) {
 		return

@@ -46,20 +46,22 @@ func isMachineID(s string) bool {
 }
 
 // become makes this machine another one. The host's name needs no line in
-// /etc/hosts: images resolve their own (nss-myhostname). Files that cannot be
-// written in a damaged guest are reported, after everything else was tried.
-func become(ctx context.Context, id *machine.Identity) error {
+// /etc/hosts: images resolve their own (nss-myhostname). A damaged guest takes
+// what it can, so that it can be looked at: damage is what is missing there.
+func become(ctx context.Context, id *machine.Identity) (damage, err error) {
 	if !isHostname(id.GetHostname()) || !isMachineID(id.GetMachineId()) {
-		return errors.New("malformed identity")
+		return nil, errors.New("malformed identity")
+	}
+	if err := unix.Sethostname([]byte(id.GetHostname())); err != nil {
+		return nil, fmt.Errorf("set host name: %w", err)
 	}
 	return errors.Join(
-		unix.Sethostname([]byte(id.GetHostname())),
 		replace("/etc/hostname", []byte(id.GetHostname()+"\n"), 0o644),
 		replace("/etc/machine-id", []byte(id.GetMachineId()+"\n"), 0o644),
 		newBootID(),
 		newHostKeys(ctx),
 		keepEnv(id.GetEnv()),
-	)
+	), nil
 }
 
 // replace writes a file beside its place and renames it there.

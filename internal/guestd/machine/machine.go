@@ -10,6 +10,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
@@ -29,18 +30,19 @@ type Service struct {
 	// random is the kernel's generator, open before anything can remove it.
 	random  *os.File
 	version string
+	log     *slog.Logger
 
 	mu  sync.Mutex
 	env map[string]string // guarded by mu
 }
 
 // New returns the service. version is the agent's.
-func New(f *Freezer, version string) (*Service, error) {
+func New(f *Freezer, version string, log *slog.Logger) (*Service, error) {
 	random, err := os.OpenFile("/dev/urandom", os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &Service{freezer: f, random: random, version: version, env: keptEnv()}, nil
+	return &Service{freezer: f, random: random, version: version, log: log, env: keptEnv()}, nil
 }
 
 // Env returns the variables that the host gave to this machine's processes.
@@ -110,8 +112,12 @@ func (s *Service) Resume(ctx context.Context, req *connect.Request[machine.Resum
 		}
 	}
 	if id := m.GetIdentity(); id != nil {
-		if err := become(ctx, id); err != nil {
+		damage, err := become(ctx, id)
+		if err != nil {
 			return nil, internal("take on identity", err)
+		}
+		if damage != nil {
+			s.log.WarnContext(ctx, "identity is incomplete", "err", damage)
 		}
 		s.mu.Lock()
 		s.env = id.GetEnv()

@@ -1,6 +1,9 @@
 package machine_test
 
 import (
+	"errors"
+	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +25,7 @@ func newService(t *testing.T) (*machine.Service, string, *machine.Freezer) {
 	t.Helper()
 	root := groups(t)
 	f := newFreezer(t, root)
-	s, err := machine.New(f, "1.2.3")
+	s, err := machine.New(f, "1.2.3", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +111,7 @@ func TestResumeTakesOnIdentity(t *testing.T) {
 		if hasKeys && strings.Contains(read(t, key), "shared by all") {
 			t.Error("the host key is still the one that all have")
 		}
-		again, err := machine.New(f, "1.2.3")
+		again, err := machine.New(f, "1.2.3", slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,6 +180,58 @@ func TestResumeRefuses(t *testing.T) {
 	})
 }
 
+// A fork of a damaged machine is a machine of its own all the same.
+func TestResumeTakesOnIdentityWhenDamaged(t *testing.T) {
+	if !inGuest(t) {
+		return
+	}
+	s, _, _ := newService(t)
+	become := func(t *testing.T, name string) {
+		t.Helper()
+		freeze(t, s)
+		id := &pb.Identity{Hostname: name, MachineId: oneID, Env: map[string]string{"NAME": name}}
+		before := status(t, s).GetBootId()
+		if got, err := resume(t, s, &pb.ResumeRequest{Identity: id, Thaw: true}); err != nil || !got.GetThawed() {
+			t.Fatalf("answer %v, error %v, want that it has thawed", got, err)
+		}
+		if got := hostname(t); got != name {
+			t.Errorf("its name is %q, want %q", got, name)
+		}
+		if diff := cmp.Diff(id.Env, s.Env()); diff != "" {
+			t.Errorf("variables (-want +got):\n%s", diff)
+		}
+		if got := status(t, s).GetBootId(); got == before {
+			t.Errorf("its boot id is still %s", got)
+		}
+	}
+	t.Run("no program makes host keys", func(t *testing.T) {
+		t.Setenv("PATH", "/none")
+		key := filepath.Join(mkdir(t, "/etc/ssh"), "ssh_host_ed25519_key")
+		put(t, key, "shared by all")
+		become(t, "keyless")
+		if _, err := os.Stat(key); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the host key that all have: error %v, want that it is gone", err)
+		}
+		if got := read(t, "/etc/machine-id"); got != oneID+"\n" {
+			t.Errorf("machine id %q", got)
+		}
+	})
+	t.Run("nothing can be written", func(t *testing.T) {
+		if err := unix.Mount("", "/etc", "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+		become(t, "readonly")
+	})
+	t.Run("files and folders have changed places", func(t *testing.T) {
+		if err := unix.Mount("tmpfs", "/etc", "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		mkdir(t, "/etc/hostname")
+		put(t, "/etc/ssh", "")
+		become(t, "mixed")
+	})
+}
+
 // A guest may remove every file that it has. It must come back from a
 // snapshot of that all the same.
 func TestResumeWithoutAnyFile(t *testing.T) {
@@ -190,9 +245,14 @@ func TestResumeWithoutAnyFile(t *testing.T) {
 	if err := unix.Chroot(empty); err != nil {
 		t.Fatal(err)
 	}
-	got, err := resume(t, s, &pb.ResumeRequest{Entropy: make([]byte, 64), Thaw: true})
+	id := &pb.Identity{Hostname: "fork", MachineId: oneID}
+	got, err := resume(t, s, &pb.ResumeRequest{Entropy: make([]byte, 64), Identity: id, Thaw: true})
 	if err != nil || !got.GetThawed() {
 		t.Fatalf("answer %v, error %v, want that it has thawed", got, err)
+	}
+	var names unix.Utsname
+	if err := unix.Uname(&names); err != nil || unix.ByteSliceToString(names.Nodename[:]) != id.Hostname {
+		t.Errorf("its name is %q, error %v, want %q", names.Nodename, err, id.Hostname)
 	}
 	for _, c := range counters {
 		c.awaitMove()
