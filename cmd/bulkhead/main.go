@@ -10,12 +10,14 @@ import (
 	"bulkhead/internal/cli"
 	"bulkhead/internal/config"
 	"bulkhead/internal/daemon"
+	"bulkhead/internal/jail"
 )
 
 // version is set by the linker.
 var version = "0.0.0-dev"
 
 func main() {
+	jail.Enter()
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Version: version,
 		Serve: func(ctx context.Context, c config.Config) error {

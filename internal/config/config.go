@@ -33,6 +33,14 @@ const (
 	DefaultCacheDir = "/var/cache/bulkhead"
 )
 
+// The users that sandboxes get: a range in the part of the numbers that
+// systemd leaves to nobody (its "Users, Groups, UIDs and GIDs": 1879048192 to
+// 2147352575).
+const (
+	DefaultJailFirstUID = 1879048192
+	DefaultJailUIDs     = 4096
+)
+
 // maxFile bounds the file: 1 MiB, far above any real one.
 const maxFile = 1 << 20
 
@@ -52,6 +60,11 @@ type Config struct {
 	GuestAgent string
 	// QEMU is the VMM's binary; "" leaves it to the driver.
 	QEMU string
+	// Jail is "strict" or "degraded", which starts sandboxes on a host that
+	// lacks features of the jail.
+	Jail string
+	// JailFirstUID and JailUIDs are the range of users that sandboxes get.
+	JailFirstUID, JailUIDs int
 	// LogLevel and LogFormat ("text" or "json") are for the daemon's log.
 	LogLevel  slog.Level
 	LogFormat string
@@ -78,7 +91,7 @@ type Source struct {
 func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
-		Accel: "auto", LogFormat: "text",
+		Accel: "auto", LogFormat: "text", Jail: "strict", JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
 		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192},
 	}
 	if err := c.applyFile(src.File); err != nil {

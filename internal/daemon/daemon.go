@@ -26,6 +26,7 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/guest"
 	"bulkhead/internal/image"
+	"bulkhead/internal/jail"
 	"bulkhead/internal/journal"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
@@ -167,13 +168,17 @@ type heart struct {
 func (d *Daemon) heart(db *sqlite.DB, events *audit.Log, files *pool.Pool) (*heart, error) {
 	accel, _, reason := doctor.Accelerator(d.Config.Accel)
 	d.Log.Info("accelerator chosen", "accel", string(accel), "reason", reason)
+	cages, err := d.jail()
+	if err != nil {
+		return nil, err
+	}
 	runDir := filepath.Join(d.Config.StateDir, "run")
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}
 	log := eventLog{events, d.Log}
 	runner := &live.Runner{
-		Driver: qemu.New(qemu.Config{Binary: d.Config.QEMU, Accel: accel, Log: d.Log}),
+		Driver: qemu.New(qemu.Config{Binary: d.Config.QEMU, Accel: accel, Jail: cages, Log: d.Log}),
 		Pool:   files,
 		Connect: func(ctx context.Context, conn net.Conn) (live.Guest, error) {
 			return guest.Connect(ctx, conn, d.Clock)
@@ -192,6 +197,22 @@ func (d *Daemon) heart(db *sqlite.DB, events *audit.Log, files *pool.Pool) (*hea
 		}),
 		templates: prepared,
 	}, nil
+}
+
+// jail makes the jail that VMMs run in.
+func (d *Daemon) jail() (*jail.Jail, error) {
+	cages, err := jail.New(jail.Config{
+		Dir: filepath.Join(d.Config.StateDir, "jail"), Leases: jail.DefaultLeases,
+		FirstUID: d.Config.JailFirstUID, UIDs: d.Config.JailUIDs,
+		Degraded: d.Config.Jail == "degraded", Log: d.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range cages.Degraded() {
+		d.Log.Warn("the jail is degraded", "feature", m.Feature, "mend", m.Mend)
+	}
+	return cages, nil
 }
 
 // hostKey reads the key that signs snapshots, and makes it the first time.

@@ -12,7 +12,6 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/journal"
 	"bulkhead/internal/pool"
-	"bulkhead/internal/vmm/qemu"
 )
 
 // Release ends every VMM of the state directory and unmounts its pool. What
@@ -27,13 +26,16 @@ func (d *Daemon) Release(ctx context.Context, force bool) error {
 		return err
 	}
 	defer lock.Release()
-	driver := qemu.New(qemu.Config{Binary: d.Config.QEMU, Log: d.Log})
+	cages, err := d.jail()
+	if err != nil {
+		return err
+	}
 	runs, err := os.ReadDir(filepath.Join(d.Config.StateDir, "run"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read run directories: %w", err)
 	}
 	for _, r := range runs {
-		if err := driver.Reap(ctx, filepath.Join(d.Config.StateDir, "run", r.Name())); err != nil {
+		if err := cages.Reap(ctx, filepath.Join(d.Config.StateDir, "run", r.Name())); err != nil {
 			return fmt.Errorf("end VMM of %s: %w", r.Name(), err)
 		}
 	}

@@ -22,9 +22,9 @@ var layers = [][]string{
 	{"internal/doctor", "internal/server", "internal/sqlite"},
 	{"internal/sandbox"},
 	{"internal/audit", "internal/guest", "internal/guestd", "internal/image", "internal/journal", "internal/pool", "internal/vmm"},
-	{"client", "internal/config", "internal/link"},
+	{"client", "internal/config", "internal/jail", "internal/link"},
 	{"proto/filesystem", "proto/machine", "proto/process"},
-	{"internal/durable", "internal/fault", "internal/unwind"},
+	{"internal/cgroup", "internal/durable", "internal/fault", "internal/unwind"},
 }
 
 // fence says what a package must not know, over and above the layers. A name
@@ -44,11 +44,13 @@ var fences = []fence{
 		why: "the heart knows contracts only and is handed the implementations"},
 	{pkg: "internal/sandbox/lifecycle", may: []string{}, never: []string{"os", "net", "sync", "time", "context"},
 		why: "the state table is pure: no I/O, no locks, no clock"},
-	{pkg: "internal/pool/...", may: []string{"internal/durable", "internal/fault", "internal/unwind"},
+	{pkg: "internal/pool/...", may: []string{"internal/cgroup", "internal/durable", "internal/fault", "internal/unwind"},
 		why: "storage must be testable without machines"},
 	{pkg: "internal/vmm", may: []string{}, why: "the contract is given paths and numbers"},
-	{pkg: "internal/vmm/qemu/...", may: []string{"internal/vmm", "internal/durable", "internal/fault", "internal/unwind"},
+	{pkg: "internal/vmm/qemu/...", may: []string{"internal/vmm", "internal/jail/...", "internal/cgroup", "internal/durable", "internal/fault", "internal/unwind"},
 		why: "a driver knows VMMs, not what is in them"},
+	{pkg: "internal/jail/...", may: []string{"internal/cgroup", "internal/durable", "internal/fault", "internal/unwind"},
+		why: "a cage is data: the jail does not know what runs in it"},
 	{pkg: "internal/guest", never: []string{"internal/vmm/...", "internal/pool/..."}, why: "it is given a connection"},
 	{pkg: "internal/guestd/...", may: []string{"internal/link", "internal/fault", "proto/..."},
 		why: "what runs in the guest has no host code"},

@@ -10,8 +10,8 @@ import (
 
 // watch waits on its standard input. A line means that its parent had done
 // with it; the end of the input without one, that the parent died. Then it
-// kills what has the folder $1 in its command line and becomes the rest of
-// its arguments.
+// kills what has the folder $1 in its command line, and what is in a cage whose
+// lease names it (package jail), and becomes the rest of its arguments.
 const watch = `
 read -r _ && exit
 dir=$1
@@ -20,11 +20,21 @@ for p in /proc/[0-9]*; do
 	pid=${p#/proc/}
 	[ "$pid" != $$ ] && tr '\0' '\n' <"$p/cmdline" 2>/dev/null | grep -qF -- "$dir" && kill -KILL "$pid"
 done
+for lease in /run/bulkhead/uids/[0-9]*; do
+	grep -qsF -- "\"dir\":\"$dir/" "$lease" || continue
+	for p in /proc/[0-9]*; do
+		[ "$(stat -c %u "$p" 2>/dev/null)" = "${lease##*/}" ] && kill -KILL "${p#/proc/}"
+	done
+	for group in /sys/fs/cgroup/*/bulkhead/u"${lease##*/}" /sys/fs/cgroup/bulkhead/u"${lease##*/}"; do
+		while [ -d "$group" ] && ! rmdir "$group" 2>/dev/null && [ -s "$group/cgroup.procs" ]; do :; done
+	done
+	rm -f "$lease"
+done
 exec "$@"`
 
 // Guard starts a process that does nothing as long as this one lives. When
 // this one dies, be it by SIGKILL, it kills every process that has dir in its
-// command line and runs argv to remove what else is left. It is in a session
+// command line or runs in a cage that was made for it, and runs argv to remove what else is left. It is in a session
 // of its own, so that what interrupts a test run does not end it too.
 //
 // The caller calls done when it has cleaned up by itself.

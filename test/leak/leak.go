@@ -83,7 +83,7 @@ func survey(dirs []string) (things, error) {
 	}
 	goroutines(found)
 	descendants(found, procs, dirs)
-	for _, look := range []func(things, []process, []string) error{mounts, loops, controlGroups, namespaces, taps} {
+	for _, look := range []func(things, []process, []string) error{mounts, loops, leases, controlGroups, namespaces, taps} {
 		if err := look(found, procs, dirs); err != nil {
 			return found, err
 		}

@@ -127,6 +127,14 @@ func TestCheck(t *testing.T) {
 			run(t, "mkdir", group)
 			return "control group " + group, func() { run(t, "rmdir", group) }
 		}},
+		{"cage", func(t *testing.T, dir string) (string, func()) {
+			lease := fmt.Sprintf("/run/bulkhead/uids/%d", os.Getpid())
+			run(t, "mkdir", "-p", filepath.Dir(lease))
+			if err := os.WriteFile(lease, fmt.Appendf(nil, `{"dir":"%s/run"}`, dir), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return "for " + dir, func() { run(t, "rm", lease) }
+		}},
 		{"network namespace", func(t *testing.T, dir string) (string, func()) {
 			name := filepath.Base(dir)
 			run(t, "ip", "netns", "add", name)

@@ -2,9 +2,8 @@ package qemu
 
 import (
 	"fmt"
-	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
 
 	"bulkhead/internal/vmm"
 )
@@ -31,13 +30,28 @@ func (d *Driver) cmdline() string {
 	return fmt.Sprintf("%s tsc_early_khz=%d tsc=reliable", cmdline, d.tsc())
 }
 
-// The sockets and files in a machine's run directory.
+// The sockets in a machine's run directory, in the order in which the VMM
+// inherits them, from firstSocket on.
 const (
 	qmpSocket     = "qmp.sock"
 	guestSocket   = "guest.sock"
 	consoleSocket = "console.sock"
-	logFile       = "vmm.log"
+	firstSocket   = 3
 )
+
+func sockets() []string { return []string{qmpSocket, guestSocket, consoleSocket} }
+
+// Where a VMM finds a machine's files in its cage.
+const (
+	memoryInside = "/m/memory"
+	diskInside   = "/m/disk"
+	kernelInside = "/m/kernel"
+	initrdInside = "/m/initrd"
+)
+
+// translations bounds the memory for translated guest code, in MiB. QEMU
+// would take 1 GiB (tcg/region.c), which every sandbox would have to be given.
+const translations = 256
 
 // mac is the same for every guest: each has a network of its own. The first
 // byte marks it as locally administered (IEEE 802).
@@ -48,25 +62,26 @@ const mac = "52:54:00:00:00:01"
 func (d *Driver) argv(spec vmm.Spec, incoming bool) []string {
 	args := []string{
 		"-name", "bulkhead-" + spec.ID,
-		"-M", machineType + ",memory-backend=ram",
+		// Merging equal pages of different machines tells one what another holds.
+		"-M", machineType + ",memory-backend=ram,mem-merge=off",
 		"-accel", d.accel(spec, incoming),
 		"-cpu", d.cpu(),
 		"-smp", strconv.Itoa(spec.CPUs),
 		"-m", strconv.Itoa(spec.MemoryMiB) + "M",
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=%s,share=on", spec.MemoryMiB, escape(spec.Memory)),
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=%s,share=on", spec.MemoryMiB, memoryInside),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-chardev", socketChardev("qmp", spec, qmpSocket), "-mon", "chardev=qmp,mode=control",
-		"-chardev", socketChardev("console", spec, consoleSocket), "-serial", "chardev:console",
-		"-kernel", spec.Kernel, "-initrd", spec.Initrd, "-append", d.cmdline(),
-		"-blockdev", "driver=file,node-name=disk-file,locking=on,discard=unmap,filename=" + escape(spec.Disk),
+		"-chardev", socketChardev("qmp", qmpSocket), "-mon", "chardev=qmp,mode=control",
+		"-chardev", socketChardev("console", consoleSocket), "-serial", "chardev:console",
+		"-kernel", kernelInside, "-initrd", initrdInside, "-append", d.cmdline(),
+		"-blockdev", "driver=file,node-name=disk-file,locking=on,discard=unmap,filename=" + diskInside,
 		"-blockdev", "driver=raw,node-name=disk,file=disk-file,discard=unmap,detect-zeroes=unmap",
 		"-device", "virtio-net-device,id=net,mac=" + mac,
 		"-device", "virtio-blk-device,id=blk,drive=disk",
 		"-device", "virtio-rng-device,id=rng",
 		"-device", "virtio-balloon-device,id=balloon,free-page-reporting=on",
 		"-device", "virtio-serial-device,id=serial,max_ports=2",
-		"-chardev", socketChardev("guest", spec, guestSocket),
+		"-chardev", socketChardev("guest", guestSocket),
 		"-device", "virtserialport,bus=serial.0,id=channel,chardev=guest,name=bulkhead",
 	}
 	if incoming {
@@ -75,12 +90,10 @@ func (d *Driver) argv(spec vmm.Spec, incoming bool) []string {
 	return args
 }
 
-func socketChardev(id string, spec vmm.Spec, name string) string {
-	return fmt.Sprintf("socket,id=%s,server=on,wait=off,path=%s", id, escape(filepath.Join(spec.RunDir, name)))
+// socketChardev is a socket that listens already: a VMM in its cage makes none.
+func socketChardev(id, name string) string {
+	return fmt.Sprintf("socket,id=%s,server=on,wait=off,fd=%d", id, firstSocket+slices.Index(sockets(), name))
 }
-
-// escape doubles commas, which separate options (QEMU's keyval syntax).
-func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }
 
 // accel chooses how guest code runs. Under TCG a boot runs on one thread:
 // with one thread per CPU, 13 of 140 boots hung in the kernel's calibration
@@ -90,9 +103,9 @@ func (d *Driver) accel(spec vmm.Spec, incoming bool) string {
 		return "kvm"
 	}
 	if incoming && spec.CPUs > 1 {
-		return "tcg,thread=multi"
+		return fmt.Sprintf("tcg,thread=multi,tb-size=%d", translations)
 	}
-	return "tcg,thread=single"
+	return fmt.Sprintf("tcg,thread=single,tb-size=%d", translations)
 }
 
 func (d *Driver) cpu() string {

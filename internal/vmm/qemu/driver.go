@@ -1,9 +1,9 @@
 // Package qemu runs machines in QEMU's microvm machine type, with KVM or with
 // its software translator TCG.
 //
-// A VMM is a process of its own session that outlives us. Everything that is
-// needed to find it again and to speak to it lies in its run directory: three
-// sockets, its log, its console and its process identity.
+// A VMM is a process in a cage that outlives us. Everything that is needed to
+// find it again and to speak to it lies in its run directory: three sockets,
+// its console and the record of its cage.
 //
 // qemu knows paths and numbers: no sandbox, no pool, no guest protocol. A
 // Driver is safe for concurrent use.
@@ -13,15 +13,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
+	"bulkhead/internal/jail"
 	"bulkhead/internal/unwind"
 	"bulkhead/internal/vmm"
 )
@@ -38,7 +37,9 @@ type Config struct {
 	// Binary is QEMU's path; "" means DefaultBinary.
 	Binary string
 	Accel  vmm.Accel
-	Log    *slog.Logger
+	// Jail is where VMMs run.
+	Jail *jail.Jail
+	Log  *slog.Logger
 }
 
 // DefaultBinary is where Debian's package puts QEMU.
@@ -173,22 +174,28 @@ func (d *Driver) start(ctx context.Context, spec vmm.Spec, incoming bool) (m *Ma
 	if err := spec.Check(); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{qmpSocket, guestSocket, consoleSocket} {
-		if err := os.Remove(filepath.Join(spec.RunDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("remove old socket: %w", err)
-		}
-	}
-	p, err := launch(d.cfg.Binary, d.argv(spec, incoming), spec.RunDir)
+	c, err := d.cage(spec, d.argv(spec, incoming))
 	if err != nil {
 		return nil, err
 	}
-	undo.Add("kill VMM", p.kill)
+	listeners, err := listen(spec.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(listeners)
+	c.Inherit = listeners
+	p, err := d.cfg.Jail.Start(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	undo.Add("kill VMM", p.Kill)
+	closeAll(listeners) // else a VMM that ends would leave them waiting
 	return d.connect(ctx, spec, p)
 }
 
 // Attach implements vmm.Driver.
 func (d *Driver) Attach(ctx context.Context, spec vmm.Spec) (vmm.Machine, error) {
-	p, err := find(spec.RunDir)
+	p, err := d.cfg.Jail.Find(ctx, spec.RunDir)
 	if err != nil {
 		return nil, err
 	}
@@ -198,18 +205,7 @@ func (d *Driver) Attach(ctx context.Context, spec vmm.Spec) (vmm.Machine, error)
 
 // Reap implements vmm.Driver.
 func (d *Driver) Reap(ctx context.Context, runDir string) error {
-	for {
-		p, err := find(runDir)
-		if errors.Is(err, os.ErrProcessDone) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := p.kill(ctx); err != nil {
-			return err
-		}
-	}
+	return d.cfg.Jail.Reap(ctx, runDir)
 }
 
 // orNil keeps a nil *Machine from becoming a vmm.Machine that is not nil.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"bulkhead/internal/jail"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu/qmp"
 )
@@ -27,7 +28,7 @@ const lastWordsTimeout = time.Second
 // Machine is one QEMU process.
 type Machine struct {
 	spec    vmm.Spec
-	proc    *process
+	proc    *jail.Process
 	qmp     *qmp.Conn
 	console *console
 
@@ -47,7 +48,7 @@ type Machine struct {
 }
 
 // connect speaks to a QEMU that has just been started, or was found.
-func (d *Driver) connect(ctx context.Context, spec vmm.Spec, p *process) (*Machine, error) {
+func (d *Driver) connect(ctx context.Context, spec vmm.Spec, p *jail.Process) (*Machine, error) {
 	m := &Machine{
 		spec: spec, proc: p, busy: make(chan struct{}, 1),
 		migrated: make(chan string, 4), done: make(chan struct{}),
@@ -81,26 +82,18 @@ func capabilities() any {
 	return map[string]any{"capabilities": []one{{"events", true}, {"x-ignore-shared", true}}}
 }
 
-// dialQMP connects as soon as QEMU has made its socket.
+// dialQMP connects to a VMM that may not have come to its sockets yet: they
+// listen already. If it has ended, that is what is told.
 func (m *Machine) dialQMP(ctx context.Context) (*qmp.Conn, error) {
-	path := filepath.Join(m.spec.RunDir, qmpSocket)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		c, err := qmp.Dial(ctx, path, m.onEvent)
-		if err == nil {
-			return c, nil
-		}
-		if !errors.Is(err, os.ErrNotExist) && !strings.Contains(err.Error(), "connection refused") {
-			return nil, err
-		}
-		select {
-		case <-tick.C:
-		case <-m.proc.done:
-			return nil, errors.New("VMM ended at its start")
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	c, err := qmp.Dial(ctx, filepath.Join(m.spec.RunDir, qmpSocket), m.onEvent)
+	if err == nil || ctx.Err() != nil {
+		return c, err
+	}
+	select {
+	case <-m.proc.Done():
+		return nil, errors.New("VMM ended at its start" + m.diedOf())
+	case <-time.After(lastWordsTimeout):
+		return nil, err
 	}
 }
 
@@ -125,7 +118,7 @@ func (m *Machine) onEvent(e qmp.Event) {
 }
 
 // PID implements vmm.Machine.
-func (m *Machine) PID() int { return m.proc.PID }
+func (m *Machine) PID() int { return m.proc.PID() }
 
 // Guest implements vmm.Machine.
 func (m *Machine) Guest(ctx context.Context) (net.Conn, error) {
@@ -200,7 +193,7 @@ func (m *Machine) migrate(ctx context.Context, command string, file *os.File) er
 			return errors.New("VMM refused it")
 		}
 		return nil
-	case <-m.proc.done:
+	case <-m.proc.Done():
 		return errors.New("VMM ended")
 	case <-ctx.Done():
 		return ctx.Err()
@@ -212,7 +205,7 @@ func (m *Machine) Kill(ctx context.Context) error {
 	m.mu.Lock()
 	m.killed = true
 	m.mu.Unlock()
-	if err := m.proc.kill(ctx); err != nil {
+	if err := m.proc.Kill(ctx); err != nil {
 		return err
 	}
 	select {
@@ -231,7 +224,7 @@ func (m *Machine) Exit() vmm.Exit { return m.exit }
 
 // watch waits for the end of the process and says how it ended.
 func (m *Machine) watch() {
-	<-m.proc.done
+	<-m.proc.Done()
 	// What QEMU said last, why it ends, may still be on its way to us.
 	select {
 	case <-m.qmp.Done():
@@ -260,15 +253,27 @@ func (m *Machine) reason() vmm.Exit {
 		return vmm.Exit{Cause: vmm.Died, Reason: "guest panicked"}
 	case m.shutdown == "guest-reset":
 		return vmm.Exit{Cause: vmm.Rebooted, Reason: "guest rebooted"}
-	case m.proc.status != nil:
-		return vmm.Exit{Cause: vmm.Died, Reason: "VMM died: " + m.proc.status.String() + m.lastWords()}
 	}
-	return vmm.Exit{Cause: vmm.Died, Reason: "VMM died" + m.lastWords()}
+	return vmm.Exit{Cause: vmm.Died, Reason: "VMM died" + m.diedOf() + m.lastWords()}
+}
+
+// diedOf says what ended a VMM, as far as that is known.
+func (m *Machine) diedOf() string {
+	end := m.proc.End()
+	switch {
+	case end.OutOfMemory:
+		return ": out of memory, more than the machine's and its share for the VMM"
+	case end.Syscall != "":
+		return ": its jail does not allow the system call " + end.Syscall
+	case end.Status != nil:
+		return ": " + end.Status.String()
+	}
+	return ""
 }
 
 // lastWords is the last line of what QEMU printed, for messages.
 func (m *Machine) lastWords() string {
-	words := strings.TrimSpace(Tail(filepath.Join(m.spec.RunDir, logFile), 400))
+	words := strings.TrimSpace(m.proc.Log())
 	if i := strings.LastIndexByte(words, '\n'); i >= 0 {
 		words = words[i+1:]
 	}
