@@ -64,6 +64,41 @@ type VMM struct {
 	Driver  string `json:"driver"`
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
+	// Cage is what the kernel reports of the process, for inspect only.
+	Cage *Cage `json:"cage,omitempty"`
+}
+
+// Cage is what a VMM process may be and do, as the kernel reports it.
+type Cage struct {
+	UID int `json:"uid"`
+	// OwnNamespaces are its own, SharedNamespaces the host's.
+	OwnNamespaces    []string `json:"ownNamespaces"`
+	SharedNamespaces []string `json:"sharedNamespaces,omitempty"`
+	// Capabilities lists the sets that are not empty, "bounding 0000000000200000".
+	Capabilities   []string `json:"capabilities,omitempty"`
+	NoNewPrivs     bool     `json:"noNewPrivs"`
+	SeccompMode    int      `json:"seccompMode"`
+	SeccompFilters int      `json:"seccompFilters"`
+	Dumpable       bool     `json:"dumpable"`
+	// Mounts maps each path that it sees to the options of its mount.
+	Mounts map[string]string `json:"mounts"`
+	// Descriptors maps each open one to what it is.
+	Descriptors map[int]string `json:"descriptors"`
+	// Limits maps "memory_bytes", "cpus", "cpu_weight", "pids", "file_bytes",
+	// "open_files" and "core_bytes" to what the kernel enforces, 0 for none.
+	Limits map[string]float64 `json:"limits"`
+	// MemoryBytes and PIDs are what it takes now.
+	MemoryBytes int64 `json:"memoryBytes"`
+	PIDs        int   `json:"pids"`
+	// Differences is what is not as it must be; empty as it should.
+	Differences []CageDifference `json:"differences"`
+}
+
+// CageDifference is one way in which a cage is not as it must be.
+type CageDifference struct {
+	What string `json:"what"`
+	Want string `json:"want"`
+	Got  string `json:"got"`
 }
 
 // CreateRequest asks for a sandbox.
@@ -183,6 +218,9 @@ type Info struct {
 	// PoolTotal and PoolFree are bytes.
 	PoolTotal int64 `json:"poolTotal"`
 	PoolFree  int64 `json:"poolFree"`
+	// JailLacks lists the features that the host lacks and that cages go
+	// without, because the operator said so.
+	JailLacks []string `json:"jailLacks,omitempty"`
 }
 
 // Error is the body of every error answer, and a Go error.

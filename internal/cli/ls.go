@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io"
+	"strings"
 
 	"bulkhead/client"
 	"bulkhead/internal/cli/show"
@@ -29,6 +30,9 @@ func runLs(ctx context.Context, a *app) error {
 	}
 	if a.output == "text" {
 		a.talkAbout(all)
+		if err := a.warnJail(ctx); err != nil {
+			return err
+		}
 	}
 	return a.answer(all, func(w io.Writer) { show.Sandboxes(w, all) })
 }
@@ -43,4 +47,16 @@ func (a *app) talkAbout(all []client.Sandbox) {
 			a.say("%s is %s: %s; to bring it back: %s", s.Name, s.State, show.OneLine(s.Reason), s.Hint)
 		}
 	}
+}
+
+// warnJail says on every listing what the operator has agreed to do without.
+func (a *app) warnJail(ctx context.Context) error {
+	info, err := a.api.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if len(info.JailLacks) > 0 {
+		a.say("warning: the jail is degraded: this host has no %s", strings.Join(info.JailLacks, ", no "))
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/audit"
 	"bulkhead/internal/image"
+	"bulkhead/internal/jail"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
@@ -26,6 +27,7 @@ import (
 type api struct {
 	*heart
 	pool   *pool.Pool
+	cages  *jail.Jail
 	daemon *Daemon
 }
 
@@ -38,8 +40,12 @@ func (a *api) info(ctx context.Context) (client.Info, error) {
 	if err != nil {
 		return client.Info{}, err
 	}
+	var lacks []string
+	for _, m := range a.cages.Degraded() {
+		lacks = append(lacks, m.Feature)
+	}
 	return client.Info{
-		Version: a.daemon.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM,
+		JailLacks: lacks, Version: a.daemon.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM,
 		StateDir: a.daemon.Config.StateDir, PID: os.Getpid(), PoolTotal: u.Total, PoolFree: u.Free,
 	}, nil
 }
@@ -76,6 +82,9 @@ func (s sandboxes) Get(ctx context.Context, ref string) (client.Sandbox, error) 
 	c, err := s.sandbox(ctx, b)
 	if b.WayBack != "" {
 		c.ConsoleTail = s.consoleTail(ref)
+	}
+	if c.VMM != nil && err == nil {
+		c.VMM.Cage, err = s.cage(ctx, ref)
 	}
 	return c, err
 }

@@ -82,7 +82,11 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	down.Add("close pool", func(ctx context.Context) error { return d.closePool(ctx, files, db) })
 
-	heart, err := d.heart(db, events, files)
+	cages, err := d.jail()
+	if err != nil {
+		return err
+	}
+	heart, err := d.heart(db, events, files, cages)
 	if err != nil {
 		return err
 	}
@@ -94,16 +98,15 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := heart.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	return d.serve(ctx, heart, files, events)
+	return d.serve(ctx, &api{heart: heart, pool: files, cages: cages, daemon: d}, events)
 }
 
 // serve answers requests until ctx ends.
-func (d *Daemon) serve(ctx context.Context, heart *heart, files *pool.Pool, events *audit.Log) error {
+func (d *Daemon) serve(ctx context.Context, api *api, events *audit.Log) error {
 	l, err := server.Listen(d.Config.Socket)
 	if err != nil {
 		return err
 	}
-	api := &api{heart: heart, pool: files, daemon: d}
 	s := server.New(server.Options{
 		Sandboxes: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api},
 		Events: eventReader(events), Info: api.info, Log: d.Log,
@@ -165,13 +168,9 @@ type heart struct {
 }
 
 // heart makes the heart from the parts that it knows as contracts.
-func (d *Daemon) heart(db *sqlite.DB, events *audit.Log, files *pool.Pool) (*heart, error) {
+func (d *Daemon) heart(db *sqlite.DB, events *audit.Log, files *pool.Pool, cages *jail.Jail) (*heart, error) {
 	accel, _, reason := doctor.Accelerator(d.Config.Accel)
 	d.Log.Info("accelerator chosen", "accel", string(accel), "reason", reason)
-	cages, err := d.jail()
-	if err != nil {
-		return nil, err
-	}
 	runDir := filepath.Join(d.Config.StateDir, "run")
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)

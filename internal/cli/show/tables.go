@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"bulkhead/client"
@@ -60,6 +61,9 @@ func Sandbox(w io.Writer, s client.Sandbox) {
 	}
 	if s.VMM != nil {
 		row("VMM", "%s %s, process %d", s.VMM.Driver, s.VMM.Version, s.VMM.PID)
+		if s.VMM.Cage != nil {
+			cage(row, s.VMM.Cage)
+		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Metadata)) {
 		row("label "+OneLine(k), "%s", s.Metadata[k])
@@ -67,6 +71,43 @@ func Sandbox(w io.Writer, s client.Sandbox) {
 	if s.ConsoleTail != "" {
 		fmt.Fprintf(w, "\nend of the console:\n")
 		_, _ = io.WriteString(Plain(w), s.ConsoleTail+"\n") // w tells at its flush
+	}
+}
+
+// Cage writes what the kernel reports of a VMM process.
+func Cage(w io.Writer, c *client.Cage) {
+	cage(func(k, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", k, OneLine(fmt.Sprintf(format, args...)))
+	}, c)
+}
+
+func cage(row func(k, format string, args ...any), c *client.Cage) {
+	row("cage user", "%d, dumpable %t", c.UID, c.Dumpable)
+	row("cage namespaces", "own %s", strings.Join(c.OwnNamespaces, " "))
+	if len(c.SharedNamespaces) > 0 {
+		row("", "the host's %s", strings.Join(c.SharedNamespaces, " "))
+	}
+	capabilities := "none"
+	if len(c.Capabilities) > 0 {
+		capabilities = strings.Join(c.Capabilities, ", ")
+	}
+	row("cage capabilities", "%s; no new privileges %t", capabilities, c.NoNewPrivs)
+	row("cage system calls", "seccomp mode %d, %d filters", c.SeccompMode, c.SeccompFilters)
+	row("cage limits", "%.0f MiB memory, %.1f CPUs, %.0f processes",
+		c.Limits["memory_bytes"]/(1<<20), c.Limits["cpus"], c.Limits["pids"])
+	row("cage usage", "%d MiB memory, %d threads", c.MemoryBytes>>20, c.PIDs)
+	for _, path := range slices.Sorted(maps.Keys(c.Mounts)) {
+		row("cage sees", "%s %s", path, c.Mounts[path])
+	}
+	held := map[string]int{}
+	for _, what := range c.Descriptors {
+		held[what]++
+	}
+	for _, what := range slices.Sorted(maps.Keys(held)) {
+		row("cage holds", "%d x %s", held[what], what)
+	}
+	for _, d := range c.Differences {
+		row("CAGE BROKEN", "%s is %s, must be %s", d.What, d.Got, d.Want)
 	}
 }
 
