@@ -64,8 +64,10 @@ type Cage struct {
 	// Inherit become descriptors 3, 4 and so on. Start does not close them.
 	Inherit []*os.File
 	Limits  Limits
-	// Syscalls are those that do not end the program.
-	Syscalls seccomp.List
+	// Syscalls are those that do not end the program. Unfiltered leaves that
+	// wall out, to try those behind it.
+	Syscalls   seccomp.List
+	Unfiltered bool
 }
 
 // File is a file of the host's that is seen inside. One that is not writable

@@ -394,6 +394,30 @@ func TestUsersAreNotShared(t *testing.T) {
 	}
 }
 
+// Whoever releases a cage twice must not end the one that has its user now.
+func TestReleasedTwice(t *testing.T) {
+	b := newBench(t)
+	cfg := b.config()
+	cfg.UIDs, cfg.FirstUID = 1, cfg.FirstUID+config.DefaultJailUIDs // where no other test is
+	cfg.Leases = filepath.Join(b.dir, "leases")
+	var err error
+	if b.jail, err = jail.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	first := b.start(t, b.cage(t, "a", "wait"))
+	if err := first.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second := b.start(t, b.cage(t, "b", "wait"))
+	if err := jail.ReleaseAgain(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	r, err := second.Inspect()
+	if err != nil || !r.InGroup || second.UID != first.UID {
+		t.Errorf("the second, user %d after %d: %+v, %v", second.UID, first.UID, r, err)
+	}
+}
+
 func TestStartRefuses(t *testing.T) {
 	b := newBench(t)
 	for _, tt := range []struct {

@@ -78,9 +78,17 @@ func createWhole(path string, content any) error {
 	return os.Link(f.Name(), path)
 }
 
-// release gives back everything. It may be called again.
+// release gives back everything. It may be called again: without the lease
+// there is nothing to give back, and the group of that name is somebody else's.
 func (h *holding) release(ctx context.Context) error {
-	err := errors.Join(h.group.Kill(ctx), h.group.Remove(ctx))
+	held, err := readLease(h.lease)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && held.Dir != h.Dir {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = errors.Join(h.group.Kill(ctx), h.group.Remove(ctx))
 	for _, path := range h.Files {
 		err = errors.Join(err, h.takeBack(path))
 	}
@@ -110,19 +118,12 @@ func (j *Jail) releaseOf(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, path := range leases {
-		h := holding{lease: path}
-		b, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // its daemon has just removed it
+		h, err := readLease(path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && h.Dir != dir {
+			continue
 		}
 		if err != nil {
 			return err
-		}
-		if err := json.Unmarshal(b, &h); err != nil {
-			return fmt.Errorf("read lease %s: %w", path, err)
-		}
-		if h.Dir != dir {
-			continue
 		}
 		h.group = j.groups.Open(groupName(h.UID))
 		if err := h.release(ctx); err != nil {
@@ -130,6 +131,18 @@ func (j *Jail) releaseOf(ctx context.Context, dir string) error {
 		}
 	}
 	return nil
+}
+
+func readLease(path string) (*holding, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	h := &holding{lease: path}
+	if err := json.Unmarshal(b, h); err != nil {
+		return nil, fmt.Errorf("read lease %s: %w", path, err)
+	}
+	return h, nil
 }
 
 // own makes a plain file with one name belong to a user and its group, and to

@@ -58,7 +58,11 @@ func (b *bench) byHand(ctx context.Context) (*bare, time.Duration, error) {
 			return nil, 0, m.end(ctx, fmt.Errorf("reflink: %s", out))
 		}
 	}
-	driver := qemu.New(qemu.Config{Accel: vmm.Accel(info.Accel), Log: slog.New(slog.DiscardHandler)})
+	cages, err := b.jail()
+	if err != nil {
+		return nil, 0, m.end(ctx, err)
+	}
+	driver := qemu.New(qemu.Config{Accel: vmm.Accel(info.Accel), Jail: cages, Log: slog.New(slog.DiscardHandler)})
 	m.vm, err = driver.Restore(ctx, vmm.Spec{
 		ID: "byhand", CPUs: all[0].CPUs, MemoryMiB: all[0].MemoryMB,
 		Memory: filepath.Join(dir, "memory"), Disk: filepath.Join(dir, "disk"),

@@ -3,7 +3,7 @@
 // the same files. Absolute times mean little on a shared machine; ratios do.
 //
 // By hand means: reflink the files of the template's snapshot, start the VMM
-// through the driver alone, and speak to the agent directly. No daemon, no
+// through the driver alone, in its cage, and speak to the agent directly. No daemon, no
 // database, no records.
 package main
 
@@ -15,10 +15,12 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/jail"
 	"bulkhead/test/harness"
 )
 
 func main() {
+	jail.Enter()
 	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -44,7 +46,7 @@ func run(ctx context.Context) (err error) {
 	b := &bench{host: h, client: client.New(h.Socket())}
 	fmt.Printf("%-46s %10s %10s %7s  %s\n", "what", "bulkhead", "by hand", "ratio", "budget")
 	for _, row := range []func(context.Context) error{
-		b.createAndFirstExec, b.rollback, b.stopped, b.warmExec, b.memory,
+		b.cage, b.createAndFirstExec, b.rollback, b.stopped, b.warmExec, b.memory,
 	} {
 		if err := row(ctx); err != nil {
 			return err

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/jail"
 	"bulkhead/test/harness"
 )
 
@@ -115,17 +115,18 @@ func checkAfterKill(t *testing.T, h *harness.Host, b *harness.Box, op []string) 
 	}
 }
 
-// vmms lists the processes that run on a state directory.
-func vmms(t *testing.T, dir string) []string {
+// vmms lists the cages that were made for a state directory: there is one for
+// each VMM, and none for what has ended.
+func vmms(t *testing.T, dir string) (found []string) {
 	t.Helper()
-	out, err := exec.Command("sh", "-c", `grep -lza "^`+dir+`\|=`+dir+`\|`+dir+`/run" /proc/[0-9]*/cmdline 2>/dev/null | xargs -r -n1 dirname`).Output()
+	leases, err := filepath.Glob(filepath.Join(jail.DefaultLeases, "[0-9]*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var found []string
-	for _, p := range strings.Fields(string(out)) {
-		if exe, err := os.Readlink(filepath.Join(p, "exe")); err == nil && strings.Contains(exe, "qemu") {
-			found = append(found, p)
+	for _, path := range leases {
+		// Those of other daemons may go meanwhile.
+		if b, _ := os.ReadFile(path); strings.Contains(string(b), `"`+dir+"/") {
+			found = append(found, path)
 		}
 	}
 	return found

@@ -250,7 +250,7 @@ func (h *Host) Close() error {
 	return errors.Join(errs...)
 }
 
-// left names mounts and processes that still refer to the state directory.
+// left names mounts and cages that still refer to the state directory.
 func (h *Host) left() string {
 	var found []string
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -262,14 +262,14 @@ func (h *Host) left() string {
 			found = append(found, "mount "+line)
 		}
 	}
-	cmdlines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	cages, err := filepath.Glob("/run/bulkhead/uids/[0-9]*")
 	if err != nil {
 		return err.Error()
 	}
-	for _, f := range cmdlines {
-		b, err := os.ReadFile(f)
-		if err == nil && bytes.Contains(b, []byte(h.Dir)) && bytes.HasPrefix(b, []byte("qemu")) {
-			found = append(found, "process "+f)
+	for _, lease := range cages {
+		b, _ := os.ReadFile(lease) // those of other daemons may go meanwhile
+		if bytes.Contains(b, []byte(`"`+h.Dir+"/")) {
+			found = append(found, "cage "+lease)
 		}
 	}
 	return strings.Join(found, ", ")

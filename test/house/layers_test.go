@@ -19,7 +19,7 @@ import (
 var layers = [][]string{
 	{"cmd/bulkhead", "cmd/bulkhead-guest"},
 	{"internal/cli", "internal/daemon"},
-	{"internal/doctor", "internal/server", "internal/sqlite"},
+	{"internal/attack", "internal/doctor", "internal/server", "internal/sqlite"},
 	{"internal/sandbox"},
 	{"internal/audit", "internal/guest", "internal/guestd", "internal/image", "internal/journal", "internal/pool", "internal/vmm"},
 	{"client", "internal/config", "internal/jail", "internal/link"},

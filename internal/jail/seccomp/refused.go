@@ -12,6 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Unnamed stands for a system call of which the kernel's log says nothing: it
+// tells the first ten within five seconds only (its printk_ratelimit), and
+// none where another program takes the audit records.
+const Unnamed = "one that the kernel's log does not name"
+
 // Refused names the system call that ended a process, from what the
 // kernel logged of it; "" if none did.
 func Refused(pid int, status *os.ProcessState) string {
@@ -23,7 +28,7 @@ func Refused(pid int, status *os.ProcessState) string {
 	}
 	number, ok := loggedSyscall(pid)
 	if !ok {
-		return "one that the kernel's log does not name"
+		return Unnamed
 	}
 	if name, ok := arch.X86_64.SyscallNumbers[number]; ok {
 		return name

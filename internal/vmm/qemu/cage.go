@@ -43,15 +43,16 @@ const (
 	Filters = 2
 )
 
-// cage is what QEMU may have for one machine.
-func (d *Driver) cage(spec vmm.Spec, args []string) (jail.Cage, error) {
+// Cage is what QEMU may have and do for one machine: all but its command line
+// and the sockets that it inherits.
+func (d *Driver) Cage(spec vmm.Spec) (jail.Cage, error) {
 	largest, err := largestFile(spec)
 	if err != nil {
 		return jail.Cage{}, err
 	}
 	memory := int64(spec.MemoryMiB + overhead)
 	c := jail.Cage{
-		Name: "vmm", Dir: spec.RunDir, Args: args, Syscalls: d.syscalls(),
+		Name: "vmm", Dir: spec.RunDir, Syscalls: d.syscalls(),
 		Program: root.Program{Path: d.cfg.Binary, Data: []string{firmware}},
 		Files: []jail.File{
 			{Host: spec.Memory, Inside: memoryInside, Writable: true},

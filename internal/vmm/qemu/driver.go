@@ -174,10 +174,11 @@ func (d *Driver) start(ctx context.Context, spec vmm.Spec, incoming bool) (m *Ma
 	if err := spec.Check(); err != nil {
 		return nil, err
 	}
-	c, err := d.cage(spec, d.argv(spec, incoming))
+	c, err := d.Cage(spec)
 	if err != nil {
 		return nil, err
 	}
+	c.Args = d.argv(spec, incoming)
 	listeners, err := listen(spec.RunDir)
 	if err != nil {
 		return nil, err
