@@ -15,10 +15,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench lint generate clean
+.PHONY: help setup build test demo bench attack-report lint generate clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install the Debian packages that are missing
 	@scripts/setup
@@ -37,6 +37,9 @@ demo: setup build ## break a machine as root and roll it back, every step shown
 
 bench: setup build ## measure, next to the same thing by hand with the bare VMM
 	@go run ./test/bench
+
+attack-report: setup ## try to get out of the jail and write docs/attack-report.md
+	@go run ./test/attack-report > docs/attack-report.md.new && mv docs/attack-report.md.new docs/attack-report.md
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l client cmd internal proto test) && \

@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"bulkhead/client"
+	"bulkhead/internal/attack"
 	"bulkhead/internal/cli"
 	"bulkhead/internal/config"
 	"bulkhead/internal/daemon"
@@ -18,6 +20,7 @@ var version = "0.0.0-dev"
 
 func main() {
 	jail.Enter()
+	attack.Enter()
 	env := cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Version: version,
 		Serve: func(ctx context.Context, c config.Config) error {
@@ -29,6 +32,10 @@ func main() {
 				checks = append(checks, cli.Check{Name: f.Name, Status: string(f.Status), Detail: f.Detail, Mend: f.Mend})
 			}
 			return checks
+		},
+		Attack: func(ctx context.Context, c config.Config, victim *client.Sandbox, report func(cli.Finding)) error {
+			d := daemon.Daemon{Config: c, Version: version, Clock: time.Now, Log: logger(c)}
+			return d.Attack(ctx, victim, func(f attack.Finding) { report(cli.Finding(f)) })
 		},
 		Release: func(ctx context.Context, c config.Config, force bool) error {
 			d := daemon.Daemon{Config: c, Version: version, Clock: time.Now, Log: logger(c)}

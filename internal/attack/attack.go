@@ -51,12 +51,12 @@ type Finding struct {
 	Attempt string
 	// Expected is the wall that must stop it, Got the one that did.
 	Expected, Got string
-	// Behind is the wall that stops it without the filter of system calls;
+	// Unfiltered is the wall that stops it without the filter of system calls;
 	// "" if none does.
-	Behind string
-	// Reason is set if the attempt does not work on this host even for its
+	Unfiltered string
+	// Useless is set if the attempt does not work on this host even for its
 	// root, so that it shows nothing.
-	Reason string
+	Useless string
 	// Holds is whether the attempt was stopped as expected.
 	Holds bool
 }
@@ -122,7 +122,7 @@ func (b *battery) make(ctx context.Context, a attempt) (Finding, error) {
 		return f, err
 	}
 	if free != worked {
-		f.Reason = "root cannot do it here either: " + free
+		f.Useless = "root cannot do it here either: " + free
 	}
 	for _, filter := range []bool{false, true} {
 		got, err := b.runCaged(ctx, a, filter)
@@ -132,12 +132,16 @@ func (b *battery) make(ctx context.Context, a attempt) (Finding, error) {
 		if filter {
 			f.Got = got
 		} else if got != worked {
-			f.Behind = got
+			f.Unfiltered = got
 		}
 	}
-	f.Holds = f.Got == f.Expected || f.Got == filtered(seccomp.Unnamed) && strings.HasPrefix(f.Expected, filtered(""))
+	f.Holds = f.Got == f.Expected || f.Got == byFilter && strings.HasPrefix(f.Expected, byFilter)
 	return f, nil
 }
+
+// byFilter is the result for a system call that was not allowed if the kernel
+// did not tell which it was.
+const byFilter = "seccomp"
 
 // worked is the result of an attempt that was not stopped. The others are the
 // names of errors ("ENOENT"), "seccomp: socket" for a system call that is not
@@ -192,6 +196,8 @@ func result(words string, end jail.End) string {
 	switch {
 	case end.OutOfMemory:
 		return "memory"
+	case end.Syscall == seccomp.Unnamed:
+		return byFilter
 	case end.Syscall != "":
 		return filtered(end.Syscall)
 	case ws.Signaled() && ws.Signal() == syscall.SIGXFSZ:

@@ -21,7 +21,7 @@ const (
 	noRight      = "EPERM"
 )
 
-func filtered(syscall string) string { return "seccomp: " + syscall }
+func filtered(syscall string) string { return byFilter + ": " + syscall }
 
 // attempts lists everything that is tried.
 func attempts() []attempt {

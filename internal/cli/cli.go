@@ -39,6 +39,9 @@ type Env struct {
 	Serve func(ctx context.Context, c config.Config) error
 	// Doctor checks this host.
 	Doctor func(ctx context.Context, c config.Config) []Check
+	// Attack tries to get out of the cages of this host, one attempt after
+	// the other. With victim, a running sandbox, they aim at that.
+	Attack func(ctx context.Context, c config.Config, victim *client.Sandbox, report func(Finding)) error
 	// Release ends what a dead daemon left on the host; with force, a daemon
 	// that lives is ended first.
 	Release func(ctx context.Context, c config.Config, force bool) error
@@ -52,6 +55,20 @@ type Check struct {
 	Detail string `json:"detail"`
 	// Mend is the command that mends it, if there is one.
 	Mend string `json:"mend,omitempty"`
+}
+
+// Finding is how one attempt to get out of a cage went.
+type Finding struct {
+	Attempt string `json:"attempt"`
+	// Expected is the wall that must stop it, Got the one that did, and
+	// Unfiltered the one that does without the filter of system calls; "" if
+	// none does.
+	Expected   string `json:"expected"`
+	Got        string `json:"got"`
+	Unfiltered string `json:"unfiltered,omitempty"`
+	// Useless says why the attempt shows nothing on this host.
+	Useless string `json:"useless,omitempty"`
+	Holds   bool   `json:"holds"`
 }
 
 // app is one run of the command line.

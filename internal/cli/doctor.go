@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"bulkhead/client"
 	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
@@ -13,22 +14,38 @@ import (
 
 func newDoctorCommand(a *app) *cobra.Command {
 	var caged string
+	var attack bool
 	c := &cobra.Command{
-		Use:   "doctor",
+		Use:   "doctor [--attack [SANDBOX]]",
 		Short: "Check whether this host is fit, and say how to mend it",
 		Long: "Check this host: accelerator, kernel, tools, storage. Each finding comes with the\n" +
 			"command that mends it; one that says fail keeps sandboxes from running.\n\n" +
 			"With --jail, ask the kernel what the VMM of a running sandbox may be and do, and\n" +
-			"fail if that differs in anything from what its cage must be.",
-		Example: "  bulkhead doctor\n  bulkhead doctor --jail otter",
-		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, args []string) error {
-			if caged == "" {
-				return runDoctor(c.Context(), a)
+			"fail if that differs in anything from what its cage must be.\n\n" +
+			"With --attack, try to get out of a cage as whoever took over a VMM would, and fail\n" +
+			"if a wall does not hold. Nothing else on the host is touched. With a sandbox, the\n" +
+			"attempts aim at its VMM, its memory and its sockets. Run it after each upgrade of\n" +
+			"the kernel or the VMM.",
+		Example: "  bulkhead doctor\n  bulkhead doctor --jail otter\n  bulkhead doctor --attack",
+		Args: func(c *cobra.Command, args []string) error {
+			if attack {
+				return cobra.MaximumNArgs(1)(c, args)
 			}
-			return a.ask(func(ctx context.Context, _ []string) error { return runDoctorJail(ctx, a, caged) })(c, args)
+			return cobra.NoArgs(c, args)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case caged != "":
+				return a.ask(func(ctx context.Context, _ []string) error { return runDoctorJail(ctx, a, caged) })(c, args)
+			case attack && len(args) == 1:
+				return a.ask(func(ctx context.Context, args []string) error { return runDoctorVictim(ctx, a, args[0]) })(c, args)
+			case attack:
+				return runDoctorAttack(c.Context(), a, nil)
+			}
+			return runDoctor(c.Context(), a)
 		},
 	}
+	c.Flags().BoolVar(&attack, "attack", false, "try to get out of a cage")
 	c.Flags().StringVar(&caged, "jail", "", "verify the cage of this running `sandbox`")
 	_ = c.RegisterFlagCompletionFunc("jail", a.completeSandboxes) // fails only for an unknown flag
 	return c
@@ -75,4 +92,61 @@ func runDoctor(ctx context.Context, a *app) error {
 		}
 	}
 	return err
+}
+
+// runDoctorVictim has the attempts aim at a running sandbox.
+func runDoctorVictim(ctx context.Context, a *app, ref string) error {
+	s, err := a.api.Sandbox(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if s.VMM == nil {
+		return fmt.Errorf("%s has no VMM to aim at: it is %s", s.Name, s.State)
+	}
+	return runDoctorAttack(ctx, a, &s)
+}
+
+func runDoctorAttack(ctx context.Context, a *app, victim *client.Sandbox) error {
+	cfg, err := a.config(map[string]string{})
+	if err != nil {
+		return err
+	}
+	all, holes := []Finding{}, 0
+	err = a.Attack(ctx, cfg, victim, func(f Finding) {
+		all = append(all, f)
+		if !f.Holds {
+			holes++
+		}
+		if a.output == "text" {
+			showFinding(a.Stdout, f)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if a.output != "text" {
+		if err := a.answer(all, nil); err != nil {
+			return err
+		}
+	}
+	if holes > 0 {
+		return fmt.Errorf("%d of %d attempts were not stopped as they must be: run no sandboxes here until they are", holes, len(all))
+	}
+	a.say("the walls hold: %d attempts were stopped", len(all))
+	return nil
+}
+
+func showFinding(w io.Writer, f Finding) {
+	status, behind := "ok", ""
+	switch {
+	case !f.Holds:
+		status = "HOLE"
+		f.Got += ", must be " + f.Expected
+	case f.Useless != "":
+		behind = " (" + f.Useless + ")"
+	case f.Unfiltered != "" && f.Unfiltered != f.Got:
+		behind = ", then " + f.Unfiltered
+	}
+	const indent = "      "
+	fmt.Fprintln(w, show.Fold(fmt.Sprintf("%-4s  %-47s %s%s", status, f.Attempt, f.Got, behind), indent))
 }

@@ -6,16 +6,19 @@ import (
 	"os"
 	"path/filepath"
 
+	"bulkhead/client"
 	"bulkhead/internal/attack"
 	"bulkhead/internal/doctor"
+	"bulkhead/internal/pool"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
 
 // Attack makes every attempt of the battery against the cages of this host,
-// as they are with the daemon's settings. No daemon is needed. report is
-// called after each attempt.
-func (d *Daemon) Attack(ctx context.Context, victim *attack.Victim, report func(attack.Finding)) error {
+// as they are with the daemon's settings. No daemon is needed. With victim, a
+// running sandbox of this state directory, they aim at that. report is called
+// after each attempt.
+func (d *Daemon) Attack(ctx context.Context, victim *client.Sandbox, report func(attack.Finding)) error {
 	if err := os.MkdirAll(d.Config.StateDir, 0o700); err != nil {
 		return err
 	}
@@ -37,7 +40,15 @@ func (d *Daemon) Attack(ctx context.Context, victim *attack.Victim, report func(
 	if err != nil {
 		return err
 	}
-	return attack.Run(ctx, attack.Options{Jail: cages, Cage: cage, Dir: dir, Victim: victim}, report)
+	o := attack.Options{Jail: cages, Cage: cage, Dir: dir}
+	if victim != nil {
+		o.Victim = &attack.Victim{
+			PID:    victim.VMM.PID,
+			Memory: pool.FilesOf(filepath.Join(d.Config.StateDir, "pool"), pool.MachineID(victim.ID)).Memory,
+			Socket: filepath.Join(d.Config.StateDir, "run", victim.ID, qemu.ControlSocket),
+		}
+	}
+	return attack.Run(ctx, o, report)
 }
 
 // dummy makes the files of the smallest machine, in which nothing runs.

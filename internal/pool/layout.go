@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"bulkhead/internal/fault"
@@ -60,6 +61,12 @@ func partName(part string) string {
 		return "device state"
 	}
 	return part
+}
+
+// FilesOf says where a machine's files are in the pool at dir, which need not be
+// open, nor the machine exist.
+func FilesOf(dir string, id MachineID) Files {
+	return filesIn(filepath.Join(dir, machinesDir, string(id)))
 }
 
 func filesIn(dir string) Files {

@@ -28,11 +28,11 @@ func TestWalls(t *testing.T) {
 	d := daemon.Daemon{Config: cfg, Clock: time.Now, Log: slog.New(slog.DiscardHandler)}
 	tried := 0
 	err = d.Attack(t.Context(), nil, func(f attack.Finding) {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Attempt, f.Expected, f.Got, f.Behind, f.Reason)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Attempt, f.Expected, f.Got, f.Unfiltered, f.Useless)
 		if !f.Holds {
 			t.Errorf("%s: got %s, want %s", f.Attempt, f.Got, f.Expected)
 		}
-		if f.Reason == "" {
+		if f.Useless == "" {
 			tried++
 		}
 	})

@@ -31,15 +31,15 @@ func (d *Driver) cmdline() string {
 }
 
 // The sockets in a machine's run directory, in the order in which the VMM
-// inherits them, from firstSocket on.
+// inherits them, from firstSocket on. The first is how it is controlled.
 const (
-	qmpSocket     = "qmp.sock"
+	ControlSocket = "qmp.sock"
 	guestSocket   = "guest.sock"
 	consoleSocket = "console.sock"
 	firstSocket   = 3
 )
 
-func sockets() []string { return []string{qmpSocket, guestSocket, consoleSocket} }
+func sockets() []string { return []string{ControlSocket, guestSocket, consoleSocket} }
 
 // Where a VMM finds a machine's files in its cage.
 const (
@@ -71,7 +71,7 @@ func (d *Driver) argv(spec vmm.Spec, incoming bool) []string {
 		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=%s,share=on", spec.MemoryMiB, memoryInside),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-chardev", socketChardev("qmp", qmpSocket), "-mon", "chardev=qmp,mode=control",
+		"-chardev", socketChardev("qmp", ControlSocket), "-mon", "chardev=qmp,mode=control",
 		"-chardev", socketChardev("console", consoleSocket), "-serial", "chardev:console",
 		"-kernel", kernelInside, "-initrd", initrdInside, "-append", d.cmdline(),
 		"-blockdev", "driver=file,node-name=disk-file,locking=on,discard=unmap,filename=" + diskInside,

@@ -85,7 +85,7 @@ func capabilities() any {
 // dialQMP connects to a VMM that may not have come to its sockets yet: they
 // listen already. If it has ended, that is what is told.
 func (m *Machine) dialQMP(ctx context.Context) (*qmp.Conn, error) {
-	c, err := qmp.Dial(ctx, filepath.Join(m.spec.RunDir, qmpSocket), m.onEvent)
+	c, err := qmp.Dial(ctx, filepath.Join(m.spec.RunDir, ControlSocket), m.onEvent)
 	if err == nil || ctx.Err() != nil {
 		return c, err
 	}
