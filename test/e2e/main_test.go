@@ -7,6 +7,7 @@ import (
 	"os"
 	"testing"
 
+	"bulkhead/internal/jail"
 	"bulkhead/test/harness"
 )
 
@@ -15,6 +16,7 @@ import (
 var shared *harness.Host
 
 func TestMain(m *testing.M) {
+	jail.Enter() // one story runs the daemon in this process
 	os.Exit(run(m))
 }
 
