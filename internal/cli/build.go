@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/show"
 	"bulkhead/internal/cli/tty"
 
@@ -20,7 +21,7 @@ type buildOptions struct {
 	buildTools         bool
 }
 
-func newTemplateBuildCommand(a *app) *cobra.Command {
+func newTemplateBuildCommand(a *app.App) *cobra.Command {
 	var o buildOptions
 	c := &cobra.Command{
 		Use:   "build NAME",
@@ -30,7 +31,7 @@ func newTemplateBuildCommand(a *app) *cobra.Command {
 		Example: "  bulkhead template build base\n  bulkhead template build dev --memory 1024 --package jq --build-tools",
 		Args:    cobra.ExactArgs(1),
 	}
-	c.RunE = a.ask(func(ctx context.Context, args []string) error {
+	c.RunE = a.Ask(func(ctx context.Context, args []string) error {
 		req := client.BuildRequest{Name: args[0], Packages: o.packages, BuildTools: o.buildTools}
 		// Zero is a number like any other, and the daemon's to refuse.
 		for name, to := range map[string]**int{"cpus": &req.CPUs, "memory": &req.MemoryMB, "disk": &req.DiskMB} {
@@ -49,15 +50,15 @@ func newTemplateBuildCommand(a *app) *cobra.Command {
 	return c
 }
 
-func runTemplateBuild(ctx context.Context, a *app, req client.BuildRequest) error {
+func runTemplateBuild(ctx context.Context, a *app.App, req client.BuildRequest) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	p := &show.Progress{W: a.Stderr, Live: tty.Is(a.Stderr)}
-	t, err := a.api.BuildTemplate(ctx, req, p.Event)
+	t, err := a.API.BuildTemplate(ctx, req, p.Event)
 	p.End()
 	if err != nil {
 		return err
 	}
-	a.warnBoundary(t.Accel)
-	return a.answer(t, func(w io.Writer) { fmt.Fprintln(w, t.Name) })
+	a.WarnBoundary(t.Accel)
+	return a.Answer(t, func(w io.Writer) { fmt.Fprintln(w, t.Name) })
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/archive"
 	"bulkhead/internal/cli/transfer"
 	"bulkhead/internal/fault"
@@ -12,7 +13,7 @@ import (
 
 type cpOptions struct{ user string }
 
-func newCpCommand(a *app) *cobra.Command {
+func newCpCommand(a *app.App) *cobra.Command {
 	var o cpOptions
 	c := &cobra.Command{
 		Use:   "cp SOURCE TARGET",
@@ -22,15 +23,15 @@ func newCpCommand(a *app) *cobra.Command {
 			"links; on the way out, those that lead out of it are left out, and devices too.",
 		Example:           "  bulkhead cp ./project otter:/root/\n  bulkhead cp otter:/var/log/syslog .",
 		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: a.completePaths,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runCp(ctx, a, o, args) }),
+		ValidArgsFunction: a.CompletePaths,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runCp(ctx, a, o, args) }),
 	}
 	c.Flags().StringVarP(&o.user, "user", "u", "root", "user inside")
 	return c
 }
 
-func runCp(ctx context.Context, a *app, o cpOptions, args []string) (err error) {
-	t := transfer.Transfer{API: a.api, User: o.user, Say: a.say}
+func runCp(ctx context.Context, a *app.App, o cpOptions, args []string) (err error) {
+	t := transfer.Transfer{API: a.API, User: o.user, Say: a.Say}
 	from, out := transfer.Parse(args[0])
 	to, in := transfer.Parse(args[1])
 	var tally archive.Tally
@@ -45,5 +46,5 @@ func runCp(ctx context.Context, a *app, o cpOptions, args []string) (err error) 
 	if err != nil {
 		return err
 	}
-	return a.answer(tally, silence)
+	return a.Answer(tally, app.Silence)
 }

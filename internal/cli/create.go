@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/fault"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ type createOptions struct {
 	env, labels []string
 }
 
-func newCreateCommand(a *app) *cobra.Command {
+func newCreateCommand(a *app.App) *cobra.Command {
 	var o createOptions
 	c := &cobra.Command{
 		Use:   "create TEMPLATE",
@@ -26,8 +27,8 @@ func newCreateCommand(a *app) *cobra.Command {
 			"with its own identity, clock and randomness. It prints the sandbox's name.",
 		Example:           "  bulkhead create base --name otter",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeTemplates,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runCreate(ctx, a, o, args) }),
+		ValidArgsFunction: a.CompleteTemplates,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runCreate(ctx, a, o, args) }),
 	}
 	f := c.Flags()
 	f.StringVarP(&o.name, "name", "n", "", "name: a-z, 0-9 and - (made up)")
@@ -36,7 +37,7 @@ func newCreateCommand(a *app) *cobra.Command {
 	return c
 }
 
-func runCreate(ctx context.Context, a *app, o createOptions, args []string) (err error) {
+func runCreate(ctx context.Context, a *app.App, o createOptions, args []string) (err error) {
 	req := client.CreateRequest{TemplateID: args[0], Name: o.name}
 	if req.EnvVars, err = pairs(o.env); err != nil {
 		return err
@@ -44,12 +45,12 @@ func runCreate(ctx context.Context, a *app, o createOptions, args []string) (err
 	if req.Metadata, err = pairs(o.labels); err != nil {
 		return err
 	}
-	s, err := a.api.Create(ctx, req)
+	s, err := a.API.Create(ctx, req)
 	if err != nil {
 		return err
 	}
-	a.warnBoundary(s.Accel)
-	return a.answer(s, func(w io.Writer) { fmt.Fprintln(w, s.Name) })
+	a.WarnBoundary(s.Accel)
+	return a.Answer(s, func(w io.Writer) { fmt.Fprintln(w, s.Name) })
 }
 
 // pairs parses KEY=VALUE arguments.

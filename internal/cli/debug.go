@@ -1,13 +1,14 @@
 package cli
 
 import (
+	"bulkhead/internal/cli/app"
 	"context"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
-func newDebugCommand(a *app) *cobra.Command {
+func newDebugCommand(a *app.App) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "debug",
 		Short: "Tools for those who repair; without promises",
@@ -20,7 +21,7 @@ func newDebugCommand(a *app) *cobra.Command {
 
 type releaseOptions struct{ force bool }
 
-func newDebugReleaseCommand(a *app) *cobra.Command {
+func newDebugReleaseCommand(a *app.App) *cobra.Command {
 	var o releaseOptions
 	c := &cobra.Command{
 		Use:   "release",
@@ -35,8 +36,8 @@ func newDebugReleaseCommand(a *app) *cobra.Command {
 	return c
 }
 
-func runDebugRelease(ctx context.Context, a *app, o releaseOptions) error {
-	cfg, err := a.config(map[string]string{})
+func runDebugRelease(ctx context.Context, a *app.App, o releaseOptions) error {
+	cfg, err := a.Config(map[string]string{})
 	if err != nil {
 		return err
 	}

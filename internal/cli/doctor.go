@@ -7,12 +7,13 @@ import (
 	"io"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
 
-func newDoctorCommand(a *app) *cobra.Command {
+func newDoctorCommand(a *app.App) *cobra.Command {
 	var caged string
 	var attack bool
 	c := &cobra.Command{
@@ -36,9 +37,9 @@ func newDoctorCommand(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
 			case caged != "":
-				return a.ask(func(ctx context.Context, _ []string) error { return runDoctorJail(ctx, a, caged) })(c, args)
+				return a.Ask(func(ctx context.Context, _ []string) error { return runDoctorJail(ctx, a, caged) })(c, args)
 			case attack && len(args) == 1:
-				return a.ask(func(ctx context.Context, args []string) error { return runDoctorVictim(ctx, a, args[0]) })(c, args)
+				return a.Ask(func(ctx context.Context, args []string) error { return runDoctorVictim(ctx, a, args[0]) })(c, args)
 			case attack:
 				return runDoctorAttack(c.Context(), a, nil)
 			}
@@ -47,13 +48,13 @@ func newDoctorCommand(a *app) *cobra.Command {
 	}
 	c.Flags().BoolVar(&attack, "attack", false, "try to get out of a cage")
 	c.Flags().StringVar(&caged, "jail", "", "verify the cage of this running `sandbox`")
-	_ = c.RegisterFlagCompletionFunc("jail", a.completeSandboxes) // fails only for an unknown flag
+	_ = c.RegisterFlagCompletionFunc("jail", a.CompleteSandboxes) // fails only for an unknown flag
 	return c
 }
 
 // runDoctorJail verifies the cage of a sandbox's VMM.
-func runDoctorJail(ctx context.Context, a *app, ref string) error {
-	s, err := a.api.Sandbox(ctx, ref)
+func runDoctorJail(ctx context.Context, a *app.App, ref string) error {
+	s, err := a.API.Sandbox(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -61,23 +62,23 @@ func runDoctorJail(ctx context.Context, a *app, ref string) error {
 		return fmt.Errorf("%s has no VMM to look at: it is %s", s.Name, s.State)
 	}
 	cage := s.VMM.Cage
-	if err := a.answer(cage, func(w io.Writer) { show.Cage(w, cage) }); err != nil {
+	if err := a.Answer(cage, func(w io.Writer) { show.Cage(w, cage) }); err != nil {
 		return err
 	}
 	if n := len(cage.Differences); n > 0 {
 		return fmt.Errorf("the cage of %s is broken in %d ways; end it: bulkhead rm %s", s.Name, n, s.Name)
 	}
-	a.say("the cage of %s is whole", s.Name)
+	a.Say("the cage of %s is whole", s.Name)
 	return nil
 }
 
-func runDoctor(ctx context.Context, a *app) error {
-	cfg, err := a.config(map[string]string{})
+func runDoctor(ctx context.Context, a *app.App) error {
+	cfg, err := a.Config(map[string]string{})
 	if err != nil {
 		return err
 	}
 	checks := a.Doctor(ctx, cfg)
-	err = a.answer(checks, func(w io.Writer) {
+	err = a.Answer(checks, func(w io.Writer) {
 		const indent = "      "
 		for _, c := range checks {
 			fmt.Fprintln(w, show.Fold(fmt.Sprintf("%-4s  %s: %s", c.Status, c.Name, c.Detail), indent))
@@ -95,8 +96,8 @@ func runDoctor(ctx context.Context, a *app) error {
 }
 
 // runDoctorVictim has the attempts aim at a running sandbox.
-func runDoctorVictim(ctx context.Context, a *app, ref string) error {
-	s, err := a.api.Sandbox(ctx, ref)
+func runDoctorVictim(ctx context.Context, a *app.App, ref string) error {
+	s, err := a.API.Sandbox(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -106,8 +107,8 @@ func runDoctorVictim(ctx context.Context, a *app, ref string) error {
 	return runDoctorAttack(ctx, a, &s)
 }
 
-func runDoctorAttack(ctx context.Context, a *app, victim *client.Sandbox) error {
-	cfg, err := a.config(map[string]string{})
+func runDoctorAttack(ctx context.Context, a *app.App, victim *client.Sandbox) error {
+	cfg, err := a.Config(map[string]string{})
 	if err != nil {
 		return err
 	}
@@ -117,22 +118,22 @@ func runDoctorAttack(ctx context.Context, a *app, victim *client.Sandbox) error 
 		if !f.Holds {
 			holes++
 		}
-		if a.output == "text" {
+		if a.Output == "text" {
 			showFinding(a.Stdout, f)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	if a.output != "text" {
-		if err := a.answer(all, nil); err != nil {
+	if a.Output != "text" {
+		if err := a.Answer(all, nil); err != nil {
 			return err
 		}
 	}
 	if holes > 0 {
 		return fmt.Errorf("%d of %d attempts were not stopped as they must be: run no sandboxes here until they are", holes, len(all))
 	}
-	a.say("the walls hold: %d attempts were stopped", len(all))
+	a.Say("the walls hold: %d attempts were stopped", len(all))
 	return nil
 }
 

@@ -5,12 +5,13 @@ import (
 	"fmt"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
 
-func newEventsCommand(a *app) *cobra.Command {
+func newEventsCommand(a *app.App) *cobra.Command {
 	var q client.EventQuery
 	c := &cobra.Command{
 		Use:   "events [SANDBOX]",
@@ -19,20 +20,20 @@ func newEventsCommand(a *app) *cobra.Command {
 			"waits for what happens next.",
 		Example:           "  bulkhead events --follow",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeSandboxes,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runEvents(ctx, a, q, args) }),
+		ValidArgsFunction: a.CompleteSandboxes,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runEvents(ctx, a, q, args) }),
 	}
 	c.Flags().BoolVarP(&q.Follow, "follow", "f", false, "wait for further events")
 	c.Flags().Uint64Var(&q.Since, "since", 0, "leave out events up to this number")
 	return c
 }
 
-func runEvents(ctx context.Context, a *app, q client.EventQuery, args []string) error {
+func runEvents(ctx context.Context, a *app.App, q client.EventQuery, args []string) error {
 	if len(args) > 0 {
 		q.Sandbox = args[0]
 	}
-	return a.api.Events(ctx, q, func(e client.Event) error {
-		if a.output == "json" {
+	return a.API.Events(ctx, q, func(e client.Event) error {
+		if a.Output == "json" {
 			return show.JSON(a.Stdout, e, false)
 		}
 		_, err := fmt.Fprintln(a.Stdout, show.Event(e))

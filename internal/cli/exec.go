@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/tty"
 	"bulkhead/internal/fault"
 
@@ -33,17 +34,17 @@ func (o *execOptions) addFlags(c *cobra.Command) {
 	f.BoolVarP(&o.terminal, "tty", "t", false, "give the command a terminal")
 }
 
-func newExecCommand(a *app) *cobra.Command {
+func newExecCommand(a *app.App) *cobra.Command {
 	var o execOptions
 	c := &cobra.Command{
 		Use:   "exec [flags] SANDBOX -- COMMAND [ARG...]",
 		Short: "Run a command in a sandbox",
 		Long: "Run a command in a sandbox, as root unless told otherwise; output streams as it\n" +
 			"comes. Ctrl-C asks the command to end, a second one kills it, a third stops waiting.",
-		Example: "  bulkhead exec otter -- apt-get install -y jq\n  bulkhead exec -it otter -- bash",
+		Example: "  bulkhead exec otter -- systemctl status\n  bulkhead exec -it otter -- bash",
 		Args:    cobra.MinimumNArgs(2), Annotations: passes(),
-		DisableFlagsInUseLine: true, ValidArgsFunction: a.completeSandboxes,
-		RunE: a.ask(func(ctx context.Context, args []string) error { return runExec(ctx, a, o, args) }),
+		DisableFlagsInUseLine: true, ValidArgsFunction: a.CompleteSandboxes,
+		RunE: a.Ask(func(ctx context.Context, args []string) error { return runExec(ctx, a, o, args) }),
 	}
 	o.addFlags(c)
 	return c
@@ -51,7 +52,7 @@ func newExecCommand(a *app) *cobra.Command {
 
 // runExec runs args[1:] in the sandbox args[0]. A command that ends with
 // another code than 0 is an exitError.
-func runExec(ctx context.Context, a *app, o execOptions, args []string) error {
+func runExec(ctx context.Context, a *app.App, o execOptions, args []string) error {
 	argv, err := commandOf(args)
 	if err != nil {
 		return err
@@ -68,7 +69,7 @@ func runExec(ctx context.Context, a *app, o execOptions, args []string) error {
 		e.Stdin = a.Stdin
 	}
 	if o.terminal {
-		giveBack, err := a.lendTerminal(&e)
+		giveBack, err := lendTerminal(a, &e)
 		if err != nil {
 			return err
 		}
@@ -76,7 +77,7 @@ func runExec(ctx context.Context, a *app, o execOptions, args []string) error {
 	}
 	ctx, stop := tty.Signals(ctx, &e)
 	defer stop()
-	code, err := a.api.Exec(ctx, e)
+	code, err := a.API.Exec(ctx, e)
 	switch {
 	case errors.Is(err, syscall.EPIPE):
 		return exitError{128 + int(syscall.SIGPIPE)}
@@ -101,9 +102,9 @@ func commandOf(args []string) ([]string, error) {
 	return argv, nil
 }
 
-func (a *app) lendTerminal(e *client.Exec) (giveBack func(), err error) {
+func lendTerminal(a *app.App, e *client.Exec) (giveBack func(), err error) {
 	// Input from elsewhere has an end, which a terminal cannot be told.
-	if e.Stdin != nil && !a.byHand() {
+	if e.Stdin != nil && !a.ByHand() {
 		return nil, fault.New(fault.Invalid, "standard input is not a terminal").Hint("leave out -t, or -i")
 	}
 	if _, ok := e.Env["TERM"]; !ok {

@@ -4,12 +4,13 @@ import (
 	"context"
 	"io"
 
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
 
-func newInspectCommand(a *app) *cobra.Command {
+func newInspectCommand(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect SANDBOX",
 		Short: "Show all about one sandbox",
@@ -17,15 +18,15 @@ func newInspectCommand(a *app) *cobra.Command {
 			"the way back, and the end of its console.",
 		Example:           "  bulkhead inspect otter",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeSandboxes,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runInspect(ctx, a, args) }),
+		ValidArgsFunction: a.CompleteSandboxes,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runInspect(ctx, a, args) }),
 	}
 }
 
-func runInspect(ctx context.Context, a *app, args []string) error {
-	s, err := a.api.Sandbox(ctx, args[0])
+func runInspect(ctx context.Context, a *app.App, args []string) error {
+	s, err := a.API.Sandbox(ctx, args[0])
 	if err != nil {
 		return err
 	}
-	return a.answer(s, func(w io.Writer) { show.Sandbox(w, s) })
+	return a.Answer(s, func(w io.Writer) { show.Sandbox(w, s) })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/show"
 	"bulkhead/internal/cli/tty"
 	"bulkhead/internal/fault"
@@ -16,7 +17,7 @@ type logsOptions struct {
 	tail        int
 }
 
-func newLogsCommand(a *app) *cobra.Command {
+func newLogsCommand(a *app.App) *cobra.Command {
 	var o logsOptions
 	c := &cobra.Command{
 		Use:   "logs SANDBOX",
@@ -25,8 +26,8 @@ func newLogsCommand(a *app) *cobra.Command {
 			"sequences are taken out: they are the guest's, and could do things to your screen.",
 		Example:           "  bulkhead logs -f otter",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeSandboxes,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runLogs(ctx, a, o, args) }),
+		ValidArgsFunction: a.CompleteSandboxes,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runLogs(ctx, a, o, args) }),
 	}
 	f := c.Flags()
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on as the guest prints")
@@ -35,11 +36,11 @@ func newLogsCommand(a *app) *cobra.Command {
 	return c
 }
 
-func runLogs(ctx context.Context, a *app, o logsOptions, args []string) error {
+func runLogs(ctx context.Context, a *app.App, o logsOptions, args []string) error {
 	if o.tail < 0 {
 		return fault.New(fault.Invalid, "--tail %d is negative", o.tail)
 	}
-	r, err := a.api.Console(ctx, args[0], o.tail, o.follow)
+	r, err := a.API.Console(ctx, args[0], o.tail, o.follow)
 	if err != nil {
 		return err
 	}

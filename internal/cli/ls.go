@@ -6,12 +6,13 @@ import (
 	"strings"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
 
-func newLsCommand(a *app) *cobra.Command {
+func newLsCommand(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ls",
 		Short: "List sandboxes",
@@ -19,44 +20,44 @@ func newLsCommand(a *app) *cobra.Command {
 			"that each goes on from.",
 		Example: "  bulkhead ls --output json",
 		Args:    cobra.NoArgs,
-		RunE:    a.ask(func(ctx context.Context, _ []string) error { return runLs(ctx, a) }),
+		RunE:    a.Ask(func(ctx context.Context, _ []string) error { return runLs(ctx, a) }),
 	}
 }
 
-func runLs(ctx context.Context, a *app) error {
-	all, err := a.api.Sandboxes(ctx)
+func runLs(ctx context.Context, a *app.App) error {
+	all, err := a.API.Sandboxes(ctx)
 	if err != nil {
 		return err
 	}
-	if a.output == "text" {
-		a.talkAbout(all)
-		if err := a.warnJail(ctx); err != nil {
+	if a.Output == "text" {
+		talkAbout(a, all)
+		if err := warnJail(ctx, a); err != nil {
 			return err
 		}
 	}
-	return a.answer(all, func(w io.Writer) { show.Sandboxes(w, all) })
+	return a.Answer(all, func(w io.Writer) { show.Sandboxes(w, all) })
 }
 
-func (a *app) talkAbout(all []client.Sandbox) {
+func talkAbout(a *app.App, all []client.Sandbox) {
 	if len(all) == 0 {
-		a.say("no sandboxes; make one: bulkhead create base")
+		a.Say("no sandboxes; make one: bulkhead create base")
 	}
 	for _, s := range all {
-		a.warnBoundary(s.Accel)
+		a.WarnBoundary(s.Accel)
 		if s.Hint != "" {
-			a.say("%s is %s: %s; to bring it back: %s", s.Name, s.State, show.OneLine(s.Reason), s.Hint)
+			a.Say("%s is %s: %s; to bring it back: %s", s.Name, s.State, show.OneLine(s.Reason), s.Hint)
 		}
 	}
 }
 
 // warnJail says on every listing what the operator has agreed to do without.
-func (a *app) warnJail(ctx context.Context) error {
-	info, err := a.api.Info(ctx)
+func warnJail(ctx context.Context, a *app.App) error {
+	info, err := a.API.Info(ctx)
 	if err != nil {
 		return err
 	}
 	if len(info.JailLacks) > 0 {
-		a.say("warning: the jail is degraded: this host has no %s", strings.Join(info.JailLacks, ", no "))
+		a.Say("warning: the jail is degraded: this host has no %s", strings.Join(info.JailLacks, ", no "))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/outcome"
 	"bulkhead/internal/cli/show"
 	"bulkhead/internal/fault"
@@ -25,7 +26,7 @@ func passes() map[string]string { return map[string]string{"exit": outcome.Help(
 
 // adopt gives c and all below it what they have in common: exit status in the
 // help, and errors that Report can tell.
-func (a *app) adopt(c *cobra.Command) {
+func adopt(a *app.App, c *cobra.Command) {
 	own := c.Annotations["exit"] != ""
 	if !own {
 		c.Annotations = map[string]string{"exit": outcome.Help(false)}
@@ -34,14 +35,14 @@ func (a *app) adopt(c *cobra.Command) {
 		if err == nil {
 			return nil
 		}
-		return failure{err, a.output == "json", own}
+		return failure{err, a.Output == "json", own}
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return tell(misused(c, err)) })
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			err := check(c, args)
-			if err == nil && a.output != "text" && a.output != "json" {
-				err = fmt.Errorf("--output %q is neither text nor json", a.output)
+			if err == nil && a.Output != "text" && a.Output != "json" {
+				err = fmt.Errorf("--output %q is neither text nor json", a.Output)
 			}
 			if err != nil {
 				err = misused(c, err)
@@ -53,7 +54,7 @@ func (a *app) adopt(c *cobra.Command) {
 		c.RunE = func(c *cobra.Command, args []string) error { return tell(run(c, args)) }
 	}
 	for _, sub := range c.Commands() {
-		a.adopt(sub)
+		adopt(a, sub)
 	}
 }
 

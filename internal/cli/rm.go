@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bulkhead/internal/cli/app"
 	"context"
 	"fmt"
 	"strings"
@@ -16,7 +17,7 @@ func (o *rmOptions) addFlags(c *cobra.Command) {
 	c.Flags().BoolVarP(&o.force, "force", "f", false, "do not ask")
 }
 
-func newRmCommand(a *app) *cobra.Command {
+func newRmCommand(a *app.App) *cobra.Command {
 	var o rmOptions
 	c := &cobra.Command{
 		Use:   "rm SANDBOX...",
@@ -25,8 +26,8 @@ func newRmCommand(a *app) *cobra.Command {
 			"cannot be removed. This cannot be undone, so it asks first when it is run by hand.",
 		Example:           "  bulkhead rm otter",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.completeSandboxes,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runRm(ctx, a, o, args) }),
+		ValidArgsFunction: a.CompleteSandboxes,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runRm(ctx, a, o, args) }),
 	}
 	o.addFlags(c)
 	return c
@@ -39,11 +40,11 @@ type removed struct {
 	Name       string `json:"name,omitempty"`
 }
 
-func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) {
+func runRm(ctx context.Context, a *app.App, o rmOptions, args []string) (err error) {
 	gone := []removed{}
 	for _, ref := range args {
 		var r removed
-		if r, err = a.remove(ctx, ref, o); err != nil {
+		if r, err = remove(ctx, a, ref, o); err != nil {
 			break
 		}
 		gone = append(gone, r)
@@ -51,32 +52,32 @@ func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) 
 	if err != nil && len(gone) == 0 {
 		return err
 	}
-	if aerr := a.answer(gone, silence); err == nil {
+	if aerr := a.Answer(gone, app.Silence); err == nil {
 		err = aerr
 	}
 	return err
 }
 
-func (a *app) remove(ctx context.Context, ref string, o rmOptions) (removed, error) {
-	s, err := a.api.Sandbox(ctx, ref)
+func remove(ctx context.Context, a *app.App, ref string, o rmOptions) (removed, error) {
+	s, err := a.API.Sandbox(ctx, ref)
 	if err != nil {
 		return removed{}, err
 	}
-	if !o.force && a.byHand() {
-		t, err := a.api.Timeline(ctx, s.ID)
+	if !o.force && a.ByHand() {
+		t, err := a.API.Timeline(ctx, s.ID)
 		if err != nil {
 			return removed{}, err
 		}
-		if err := a.confirm("remove %s and its %d snapshots for good?", s.Name, len(t.Snapshots)); err != nil {
+		if err := confirm(a, "remove %s and its %d snapshots for good?", s.Name, len(t.Snapshots)); err != nil {
 			return removed{}, err
 		}
 	}
-	return removed{SandboxID: s.ID, Name: s.Name}, a.api.Remove(ctx, s.ID)
+	return removed{SandboxID: s.ID, Name: s.Name}, a.API.Remove(ctx, s.ID)
 }
 
 // confirm asks a question on the terminal; anything but a clear yes is an
 // error.
-func (a *app) confirm(format string, args ...any) error {
+func confirm(a *app.App, format string, args ...any) error {
 	fmt.Fprintf(a.Stderr, format+" [y/N] ", args...)
 	line, err := bufio.NewReader(a.Stdin).ReadString('\n')
 	if err != nil || !strings.EqualFold(strings.TrimSpace(line), "y") {

@@ -7,11 +7,12 @@ import (
 	"io"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 
 	"github.com/spf13/cobra"
 )
 
-func newRollbackCommand(a *app) *cobra.Command {
+func newRollbackCommand(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rollback SANDBOX SNAPSHOT",
 		Short: "Put a sandbox back to one of its snapshots, in place",
@@ -19,17 +20,17 @@ func newRollbackCommand(a *app) *cobra.Command {
 			"last snapshot is lost; take one first to keep it. Other snapshots stay.",
 		Example:           "  bulkhead rollback otter monday",
 		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: a.completeSandboxThenSnapshot,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runRollback(ctx, a, args) }),
+		ValidArgsFunction: a.CompleteSandboxThenSnapshot,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runRollback(ctx, a, args) }),
 	}
 }
 
-func runRollback(ctx context.Context, a *app, args []string) error {
-	r, err := a.api.Rollback(ctx, args[0], client.RollbackRequest{Snapshot: args[1]})
+func runRollback(ctx context.Context, a *app.App, args []string) error {
+	r, err := a.API.Rollback(ctx, args[0], client.RollbackRequest{Snapshot: args[1]})
 	if err != nil {
 		return err
 	}
-	return a.answer(r, func(w io.Writer) {
+	return a.Answer(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s is back at %s after %.0f ms\n", r.Sandbox.Name, cmp.Or(r.Snapshot.Name, r.Snapshot.ID), r.DurationMS)
 	})
 }

@@ -5,12 +5,13 @@ import (
 	"os/signal"
 	"syscall"
 
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/config"
 
 	"github.com/spf13/cobra"
 )
 
-func newServeCommand(a *app) *cobra.Command {
+func newServeCommand(a *app.App) *cobra.Command {
 	values := map[string]*string{}
 	c := &cobra.Command{
 		Use:   "serve",
@@ -29,14 +30,14 @@ func newServeCommand(a *app) *cobra.Command {
 	return c
 }
 
-func runServe(ctx context.Context, a *app, values map[string]*string) error {
+func runServe(ctx context.Context, a *app.App, values map[string]*string) error {
 	override := map[string]string{}
 	for name, v := range values {
 		if *v != "" {
 			override[name] = *v
 		}
 	}
-	cfg, err := a.config(override)
+	cfg, err := a.Config(override)
 	if err != nil {
 		return err
 	}

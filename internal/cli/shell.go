@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bulkhead/internal/cli/app"
 	"context"
 
 	"github.com/spf13/cobra"
@@ -8,7 +9,7 @@ import (
 
 type shellOptions struct{ user string }
 
-func newShellCommand(a *app) *cobra.Command {
+func newShellCommand(a *app.App) *cobra.Command {
 	var o shellOptions
 	c := &cobra.Command{
 		Use:   "shell SANDBOX",
@@ -17,14 +18,14 @@ func newShellCommand(a *app) *cobra.Command {
 			"no terminal, the shell reads it as a script.",
 		Example: "  bulkhead shell otter",
 		Args:    cobra.ExactArgs(1), Annotations: passes(),
-		ValidArgsFunction: a.completeSandboxes,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runShell(ctx, a, o, args) }),
+		ValidArgsFunction: a.CompleteSandboxes,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runShell(ctx, a, o, args) }),
 	}
 	c.Flags().StringVarP(&o.user, "user", "u", "root", "user inside")
 	return c
 }
 
-func runShell(ctx context.Context, a *app, o shellOptions, args []string) error {
-	return runExec(ctx, a, execOptions{user: o.user, interactive: true, terminal: a.byHand()},
+func runShell(ctx context.Context, a *app.App, o shellOptions, args []string) error {
+	return runExec(ctx, a, execOptions{user: o.user, interactive: true, terminal: a.ByHand()},
 		[]string{args[0], "bash", "-l"})
 }

@@ -6,13 +6,14 @@ import (
 	"io"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 
 	"github.com/spf13/cobra"
 )
 
 type snapshotOptions struct{ name string }
 
-func newSnapshotCommand(a *app) *cobra.Command {
+func newSnapshotCommand(a *app.App) *cobra.Command {
 	var o snapshotOptions
 	c := &cobra.Command{
 		Use:   "snapshot SANDBOX",
@@ -21,20 +22,20 @@ func newSnapshotCommand(a *app) *cobra.Command {
 			"It prints the snapshot's id once the snapshot is safe on disk.",
 		Example:           "  bulkhead snapshot otter --name monday",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeSandboxes,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runSnapshot(ctx, a, o, args) }),
+		ValidArgsFunction: a.CompleteSandboxes,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runSnapshot(ctx, a, o, args) }),
 	}
 	c.Flags().StringVarP(&o.name, "name", "n", "", "name of the snapshot: a-z, 0-9 and -")
 	return c
 }
 
-func runSnapshot(ctx context.Context, a *app, o snapshotOptions, args []string) error {
-	s, err := a.api.Snapshot(ctx, args[0], client.SnapshotRequest{Name: o.name})
+func runSnapshot(ctx context.Context, a *app.App, o snapshotOptions, args []string) error {
+	s, err := a.API.Snapshot(ctx, args[0], client.SnapshotRequest{Name: o.name})
 	if err != nil {
 		return err
 	}
-	if a.output == "text" {
-		a.say("the machine stood still for %.1f ms", s.StoppedMS)
+	if a.Output == "text" {
+		a.Say("the machine stood still for %.1f ms", s.StoppedMS)
 	}
-	return a.answer(s, func(w io.Writer) { fmt.Fprintln(w, s.ID) })
+	return a.Answer(s, func(w io.Writer) { fmt.Fprintln(w, s.ID) })
 }

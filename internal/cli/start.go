@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bulkhead/internal/cli/app"
 	"context"
 	"fmt"
 	"io"
@@ -8,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newStartCommand(a *app) *cobra.Command {
+func newStartCommand(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "start SANDBOX",
 		Short: "Boot a stopped or crashed sandbox from its disk",
@@ -16,15 +17,15 @@ func newStartCommand(a *app) *cobra.Command {
 			"is lost; a rollback brings memory back too.",
 		Example:           "  bulkhead start otter",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeSandboxes,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runStart(ctx, a, args) }),
+		ValidArgsFunction: a.CompleteSandboxes,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runStart(ctx, a, args) }),
 	}
 }
 
-func runStart(ctx context.Context, a *app, args []string) error {
-	s, err := a.api.Start(ctx, args[0])
+func runStart(ctx context.Context, a *app.App, args []string) error {
+	s, err := a.API.Start(ctx, args[0])
 	if err != nil {
 		return err
 	}
-	return a.answer(s, func(w io.Writer) { fmt.Fprintln(w, s.Name) })
+	return a.Answer(s, func(w io.Writer) { fmt.Fprintln(w, s.Name) })
 }

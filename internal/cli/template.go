@@ -4,12 +4,13 @@ import (
 	"context"
 	"io"
 
+	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
 
-func newTemplateCommand(a *app) *cobra.Command {
+func newTemplateCommand(a *app.App) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "template",
 		Short: "Prepare the machines that sandboxes start from",
@@ -20,7 +21,7 @@ func newTemplateCommand(a *app) *cobra.Command {
 	return c
 }
 
-func newTemplateLsCommand(a *app) *cobra.Command {
+func newTemplateLsCommand(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ls",
 		Short: "List templates",
@@ -28,22 +29,22 @@ func newTemplateLsCommand(a *app) *cobra.Command {
 			"from it and still exist.",
 		Example: "  bulkhead template ls",
 		Args:    cobra.NoArgs,
-		RunE:    a.ask(func(ctx context.Context, _ []string) error { return runTemplateLs(ctx, a) }),
+		RunE:    a.Ask(func(ctx context.Context, _ []string) error { return runTemplateLs(ctx, a) }),
 	}
 }
 
-func runTemplateLs(ctx context.Context, a *app) error {
-	all, err := a.api.Templates(ctx)
+func runTemplateLs(ctx context.Context, a *app.App) error {
+	all, err := a.API.Templates(ctx)
 	if err != nil {
 		return err
 	}
-	if len(all) == 0 && a.output == "text" {
-		a.say("no templates; build one: bulkhead template build base")
+	if len(all) == 0 && a.Output == "text" {
+		a.Say("no templates; build one: bulkhead template build base")
 	}
-	return a.answer(all, func(w io.Writer) { show.Templates(w, all) })
+	return a.Answer(all, func(w io.Writer) { show.Templates(w, all) })
 }
 
-func newTemplateRmCommand(a *app) *cobra.Command {
+func newTemplateRmCommand(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm NAME",
 		Short: "Remove a template; sandboxes made from it stay",
@@ -51,14 +52,14 @@ func newTemplateRmCommand(a *app) *cobra.Command {
 			"it again.",
 		Example:           "  bulkhead template rm base",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeTemplates,
-		RunE:              a.ask(func(ctx context.Context, args []string) error { return runTemplateRm(ctx, a, args) }),
+		ValidArgsFunction: a.CompleteTemplates,
+		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runTemplateRm(ctx, a, args) }),
 	}
 }
 
-func runTemplateRm(ctx context.Context, a *app, args []string) error {
-	if err := a.api.RemoveTemplate(ctx, args[0]); err != nil {
+func runTemplateRm(ctx context.Context, a *app.App, args []string) error {
+	if err := a.API.RemoveTemplate(ctx, args[0]); err != nil {
 		return err
 	}
-	return a.answer(removed{Name: args[0]}, silence)
+	return a.Answer(removed{Name: args[0]}, app.Silence)
 }

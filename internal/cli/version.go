@@ -6,11 +6,12 @@ import (
 	"io"
 
 	"bulkhead/client"
+	"bulkhead/internal/cli/app"
 
 	"github.com/spf13/cobra"
 )
 
-func newVersionCommand(a *app) *cobra.Command {
+func newVersionCommand(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the versions of this program and of the daemon",
@@ -18,19 +19,19 @@ func newVersionCommand(a *app) *cobra.Command {
 			"not be the same.",
 		Example: "  bulkhead version",
 		Args:    cobra.NoArgs,
-		RunE:    a.ask(func(ctx context.Context, _ []string) error { return runVersion(ctx, a) }),
+		RunE:    a.Ask(func(ctx context.Context, _ []string) error { return runVersion(ctx, a) }),
 	}
 }
 
-func runVersion(ctx context.Context, a *app) error {
+func runVersion(ctx context.Context, a *app.App) error {
 	v := struct {
 		Client string       `json:"client"`
 		Daemon *client.Info `json:"daemon,omitempty"`
 	}{Client: a.Version}
-	if info, err := a.api.Info(ctx); err == nil {
+	if info, err := a.API.Info(ctx); err == nil {
 		v.Daemon = &info
 	}
-	return a.answer(v, func(w io.Writer) {
+	return a.Answer(v, func(w io.Writer) {
 		fmt.Fprintf(w, "bulkhead %s\n", v.Client)
 		if v.Daemon != nil {
 			fmt.Fprintf(w, "daemon %s, %s, process %d\n", v.Daemon.Version, v.Daemon.Accel, v.Daemon.PID)
