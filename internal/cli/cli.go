@@ -14,6 +14,7 @@ package cli
 
 import (
 	"bulkhead/internal/cli/app"
+	"bulkhead/internal/cli/perimeter"
 
 	"github.com/spf13/cobra"
 )
@@ -48,7 +49,7 @@ func New(env Env) *cobra.Command {
 	for _, newCommand := range []func(*app.App) *cobra.Command{
 		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
 		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newRollbackCommand,
-		newStartCommand, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
+		newStartCommand, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand, perimeter.NewCommand,
 		newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {
 		root.AddCommand(newCommand(a))

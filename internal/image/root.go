@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 
+	"bulkhead/internal/addressing"
 	"bulkhead/internal/fault"
 )
 
@@ -71,7 +72,7 @@ var systemFiles = []systemFile{
 	// snapshot. What is deleted goes back to the pool at once: a machine that
 	// is asleep most of the time cannot leave that to a weekly timer.
 	{"etc/fstab", "/dev/vda / ext4 noatime,discard,errors=remount-ro 0 0\n", 0o644},
-	{"etc/resolv.conf", "# no name server is configured\n", 0o644},
+	{"etc/resolv.conf", "nameserver " + addressing.Gateway().String() + "\n", 0o644},
 	// Empty means: make one up at boot, and this is not a first boot that
 	// asks questions (machine-id(5)).
 	{"etc/machine-id", "", 0o444},

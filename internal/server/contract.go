@@ -42,6 +42,16 @@ type Snapshots interface {
 	Rollback(ctx context.Context, ref string, req client.RollbackRequest) (client.RollbackResult, error)
 }
 
+// Egress is what sandboxes may talk to. A policy that has a mistake is
+// fault.Invalid and changes nothing.
+type Egress interface {
+	Egress(ctx context.Context, ref string) (client.Egress, error)
+	SetEgress(ctx context.Context, ref string, req client.EgressPolicyRequest) (client.Egress, error)
+	AddEgressRule(ctx context.Context, ref string, req client.EgressRuleRequest) (client.Egress, error)
+	// TestEgress says what would happen to a connection to "name:port".
+	TestEgress(ctx context.Context, ref, destination string) (client.EgressVerdict, error)
+}
+
 // Templates is what can be done with templates.
 type Templates interface {
 	List(ctx context.Context) ([]client.Template, error)

@@ -33,6 +33,8 @@ func (s *Server) routes() {
 	s.call("DELETE /sandboxes/{ref}/snapshots/{snapshot}", 204, s.removeSnapshot)
 	s.call("POST /sandboxes/{ref}/rollback", 200, s.rollback)
 
+	s.egressRoutes()
+
 	s.call("GET /templates", 200, s.listTemplates)
 	s.stream("POST /templates", s.buildTemplate)
 	s.call("DELETE /templates/{name}", 204, s.removeTemplate)

@@ -45,6 +45,7 @@ type Options struct {
 	Sandboxes Sandboxes
 	Snapshots Snapshots
 	Templates Templates
+	Egress    Egress
 	Events    Events
 	// Info describes the daemon.
 	Info Info

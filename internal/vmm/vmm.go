@@ -49,6 +49,9 @@ type Spec struct {
 	// Kernel and Initrd are what Boot starts, and what a guest that reboots
 	// comes back to.
 	Kernel, Initrd string
+	// Tap is the open device of the machine's network, nil for a machine whose
+	// network card is connected to nothing. Starting does not close it.
+	Tap *os.File
 	// RunDir is an existing folder for the VMM's sockets, console and log.
 	// Its path is at most 80 bytes long: a unix socket's path has 108.
 	RunDir string

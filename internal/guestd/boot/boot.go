@@ -96,6 +96,9 @@ func bootMachine() error {
 	if err := loadModules("/modules"); err != nil {
 		return err
 	}
+	if err := joinNetwork(); err != nil {
+		return fmt.Errorf("join network: %w", err)
+	}
 	// The disk is there: loading its driver ends when that has looked at the
 	// disk and the kernel has made the device (measured: the first mount
 	// succeeds). discard tells the host which blocks are free again, which

@@ -6,6 +6,7 @@ var (
 	LayUnit     = layUnit
 	LoadModules = loadModules
 	Prepare     = prepare
+	JoinNetwork = joinNetwork
 )
 
 // Init is what process 1 does once it is prepared, with agent for the agent.

@@ -52,7 +52,7 @@ func prepare() error {
 			return err
 		}
 	}
-	return raiseLoopback()
+	return raise("lo")
 }
 
 // bare returns what the agent and the programs that it starts need, on top of
@@ -63,24 +63,6 @@ func bare() []mount {
 		{"devpts", "/dev/pts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"}, // gid of tty
 		{"tmpfs", "/dev/shm", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
 	}
-}
-
-// raiseLoopback brings up lo. The kernel gives it its addresses (netdevice(7)).
-func raiseLoopback() error {
-	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(sock)
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	lo.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(sock, unix.SIOCSIFFLAGS, lo); err != nil {
-		return fmt.Errorf("bring up loopback: %w", err)
-	}
-	return nil
 }
 
 // watchPower ends the machine when a signal asks for it, from now on.

@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		boot.Init("/proc/self/exe")
 	case os.Getenv(roleKey) == "prepare":
 		err = prepared()
+	case os.Getenv(roleKey) == "network":
+		err = joined()
 	default:
 		os.Exit(m.Run())
 	}

@@ -20,6 +20,9 @@ import (
 type List struct {
 	// Allow are the names of those that work.
 	Allow []string
+	// Ioctls are the requests that ioctl may make, if that is allowed; nil for
+	// all.
+	Ioctls []uint32
 	// Absent are those that the kernel claims not to have, for programs that
 	// try them and can do without.
 	Absent []string
@@ -66,7 +69,7 @@ func (l List) Compile() ([]Op, error) {
 			if !ok {
 				return nil, fmt.Errorf("unknown system call %q", name)
 			}
-			block := append(narrow(name), answer(list.answer))
+			block := append(l.narrow(name), answer(list.answer))
 			program = append(program, bpf.JumpIf{
 				Cond: bpf.JumpNotEqual, Val: uint32(number), SkipTrue: uint8(len(block)),
 			})
@@ -81,8 +84,12 @@ func answer(what uint32) bpf.Instruction { return bpf.RetConstant{Val: what} }
 
 // narrow returns what comes before the answer of a system call that is
 // allowed in part: it ends the process unless the arguments are right.
-func narrow(name string) []bpf.Instruction {
+func (l List) narrow(name string) []bpf.Instruction {
 	switch name {
+	case "ioctl":
+		if l.Ioctls != nil {
+			return mustBe(1, l.Ioctls...)
+		}
 	case "clone": // the kernel takes no more than the low half of the flags here
 		return []bpf.Instruction{
 			load(offArgs),

@@ -20,7 +20,8 @@ const (
 
 func TestFilter(t *testing.T) {
 	vm := newVM(t, seccomp.List{
-		Allow:  []string{"read", "clone", "prlimit64", "prctl", "exit_group"},
+		Allow:  []string{"read", "clone", "prlimit64", "prctl", "ioctl", "exit_group"},
+		Ioctls: []uint32{unix.TUNGETIFF},
 		Absent: []string{"clone3", "io_uring_setup"},
 	})
 	// The numbers that a call with wrong arguments must not be taken for.
@@ -49,6 +50,8 @@ func TestFilter(t *testing.T) {
 		{"rights may be given up", call{nr: unix.SYS_PRCTL, args: [6]uint64{unix.PR_SET_SECCOMP, 2}}, allow},
 		{"a process may not be made dumpable", call{nr: unix.SYS_PRCTL, args: [6]uint64{unix.PR_SET_DUMPABLE, 1}}, end},
 		{"nor by a number with a high half", call{nr: unix.SYS_PRCTL, args: [6]uint64{1<<32 | unix.PR_SET_NAME}}, end},
+		{"what the tap is asked may be", call{nr: unix.SYS_IOCTL, args: [6]uint64{3, unix.TUNGETIFF}}, allow},
+		{"what a terminal is told may not", call{nr: unix.SYS_IOCTL, args: [6]uint64{0, unix.TIOCSTI}}, end},
 		{"arguments are not taken for a number", call{nr: unix.SYS_CLONE, args: [6]uint64{asPrlimit, 0, 0}}, end},
 		{"in no call that is narrowed", call{nr: unix.SYS_PRLIMIT64, args: [6]uint64{asPrctl, asPrctl, asPrctl}}, end},
 	} {

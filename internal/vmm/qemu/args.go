@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"bulkhead/internal/addressing"
 	"bulkhead/internal/vmm"
 )
 
@@ -53,10 +54,6 @@ const (
 // would take 1 GiB (tcg/region.c), which every sandbox would have to be given.
 const translations = 256
 
-// mac is the same for every guest: each has a network of its own. The first
-// byte marks it as locally administered (IEEE 802).
-const mac = "52:54:00:00:00:01"
-
 // argv is QEMU's command line for spec. The order of devices is their order
 // on the bus, so it never changes: a state loads only into the same layout.
 func (d *Driver) argv(spec vmm.Spec, incoming bool) []string {
@@ -76,7 +73,7 @@ func (d *Driver) argv(spec vmm.Spec, incoming bool) []string {
 		"-kernel", kernelInside, "-initrd", initrdInside, "-append", d.cmdline(),
 		"-blockdev", "driver=file,node-name=disk-file,locking=on,discard=unmap,filename=" + diskInside,
 		"-blockdev", "driver=raw,node-name=disk,file=disk-file,discard=unmap,detect-zeroes=unmap",
-		"-device", "virtio-net-device,id=net,mac=" + mac,
+		"-device", networkDevice(spec),
 		"-device", "virtio-blk-device,id=blk,drive=disk",
 		"-device", "virtio-rng-device,id=rng",
 		"-device", "virtio-balloon-device,id=balloon,free-page-reporting=on",
@@ -84,10 +81,24 @@ func (d *Driver) argv(spec vmm.Spec, incoming bool) []string {
 		"-chardev", socketChardev("guest", guestSocket),
 		"-device", "virtserialport,bus=serial.0,id=channel,chardev=guest,name=bulkhead",
 	}
+	if spec.Tap != nil {
+		args = append(args, "-netdev", fmt.Sprintf("tap,id=%s,fd=%d,vhost=off", tapName, firstSocket+len(sockets())))
+	}
 	if incoming {
 		args = append(args, "-S", "-incoming", "defer")
 	}
 	return args
+}
+
+// tapName is what the card's other end is called.
+const tapName = "tap"
+
+func networkDevice(spec vmm.Spec) string {
+	device := "virtio-net-device,id=net,mac=" + addressing.MAC
+	if spec.Tap != nil {
+		device += ",netdev=" + tapName
+	}
+	return device
 }
 
 // socketChardev is a socket that listens already: a VMM in its cage makes none.

@@ -14,6 +14,8 @@ import (
 	"bulkhead/internal/jail/root"
 	"bulkhead/internal/jail/seccomp"
 	"bulkhead/internal/vmm"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -108,11 +110,16 @@ func (d *Driver) syscalls() seccomp.List {
 			eventfd2 timerfd_create timerfd_settime timerfd_gettime
 			nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time
 			listen accept4 accept getsockname getpeername getsockopt setsockopt shutdown
-			sendmsg recvmsg sendto recvfrom`),
+			sendmsg recvmsg sendto recvfrom ioctl`),
+		// What is asked of and told to the tap about the form of packets.
+		Ioctls: []uint32{
+			unix.TUNGETFEATURES, unix.TUNGETIFF, unix.TUNSETOFFLOAD, unix.TUNGETSNDBUF, unix.TUNSETSNDBUF,
+			unix.TUNGETVNETHDRSZ, unix.TUNSETVNETHDRSZ, unix.TUNSETVNETLE, unix.TUNSETVNETBE,
+		},
 		Absent: strings.Fields(`clone3 io_uring_setup memfd_create get_mempolicy set_mempolicy mbind`),
 	}
 	if d.cfg.Accel == vmm.KVM {
-		s.Allow = append(s.Allow, "ioctl") // how KVM is spoken to
+		s.Ioctls = nil // how KVM is spoken to
 	}
 	return s
 }

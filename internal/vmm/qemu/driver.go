@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -75,7 +76,7 @@ func (d *Driver) Version(context.Context) (vmm.Version, error) {
 			return vmm.Version{}, err
 		}
 	}
-	return vmm.Version{Driver: "qemu", VMM: v, Machine: machineType, Accel: d.cfg.Accel, CPU: cpu}, nil
+	return vmm.Version{Driver: "qemu", VMM: v, Machine: machineType + " with tap", Accel: d.cfg.Accel, CPU: cpu}, nil
 }
 
 func askVersion(binary string) (string, error) {
@@ -185,6 +186,9 @@ func (d *Driver) start(ctx context.Context, spec vmm.Spec, incoming bool) (m *Ma
 	}
 	defer closeAll(listeners)
 	c.Inherit = listeners
+	if spec.Tap != nil {
+		c.Inherit = append(slices.Clone(listeners), spec.Tap)
+	}
 	p, err := d.cfg.Jail.Start(ctx, c)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,91 @@
+package client
+
+import (
+	"context"
+	"time"
+)
+
+// Egress is what a sandbox may talk to, and what became of it.
+type Egress struct {
+	SandboxID string `json:"sandboxID"`
+	// Policy is the document in force, as YAML.
+	Policy string `json:"policy"`
+	// Dropped counts packets that were for nobody, by reason, since the machine
+	// was started: "udp", "icmp", "ipv6", "spoofed", "other".
+	Dropped map[string]uint64 `json:"dropped"`
+	// Used is what each destination has taken since the daemon was started.
+	Used []EgressUse `json:"used"`
+	// Denied is what was refused lately, the latest first.
+	Denied []EgressDenial `json:"denied"`
+}
+
+// EgressUse is what went to and came from one destination.
+type EgressUse struct {
+	// Destination is "name:port" or "address:port".
+	Destination string `json:"destination"`
+	Connections int    `json:"connections"`
+	// Open is how many of them are.
+	Open      int   `json:"open"`
+	UpBytes   int64 `json:"upBytes"`
+	DownBytes int64 `json:"downBytes"`
+}
+
+// EgressDenial is something that was refused.
+type EgressDenial struct {
+	Time time.Time `json:"time"`
+	// Destination is "name:port", or "name" if it was not even resolved.
+	Destination string `json:"destination"`
+	// Rule is what refused it, Reason says more.
+	Rule   string `json:"rule"`
+	Reason string `json:"reason,omitempty"`
+	// Count is how often, one after the other.
+	Count int `json:"count"`
+}
+
+// EgressVerdict says what would happen to a connection.
+type EgressVerdict struct {
+	Destination string `json:"destination"`
+	Allowed     bool   `json:"allowed"`
+	// Rule is the rule that says so.
+	Rule string `json:"rule"`
+}
+
+// EgressPolicyRequest replaces a policy: by a document, or by a preset's name.
+type EgressPolicyRequest struct {
+	Policy string `json:"policy,omitempty"`
+	Preset string `json:"preset,omitempty"`
+}
+
+// EgressRuleRequest puts a rule before all others.
+type EgressRuleRequest struct {
+	// Destination is "name", "name:port", "*.suffix:port" or "CIDR:port".
+	Destination string `json:"destination"`
+	Allow       bool   `json:"allow"`
+}
+
+// Egress returns what a sandbox may talk to.
+func (c *Client) Egress(ctx context.Context, ref string) (e Egress, err error) {
+	err = c.call(ctx, "GET", sandboxPath(ref, "egress"), nil, &e)
+	return e, err
+}
+
+// SetEgress replaces a sandbox's policy at once; open connections that the new
+// one forbids are closed. A policy with a mistake changes nothing.
+func (c *Client) SetEgress(ctx context.Context, ref string, req EgressPolicyRequest) (e Egress, err error) {
+	err = c.call(ctx, "PUT", sandboxPath(ref, "egress"), req, &e)
+	return e, err
+}
+
+// AddEgressRule puts a rule before all others of a sandbox's policy.
+func (c *Client) AddEgressRule(ctx context.Context, ref string, req EgressRuleRequest) (e Egress, err error) {
+	err = c.call(ctx, "POST", sandboxPath(ref, "egress", "rules"), req, &e)
+	return e, err
+}
+
+// TestEgress says whether a connection would be allowed, and by which rule.
+// Nothing is sent.
+func (c *Client) TestEgress(ctx context.Context, ref, destination string) (v EgressVerdict, err error) {
+	req := EgressVerdict{Destination: destination}
+	err = c.call(ctx, "POST", sandboxPath(ref, "egress", "test"), req, &v)
+	return v, err
+}

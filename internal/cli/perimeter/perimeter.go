@@ -1,0 +1,191 @@
+// Package perimeter is the group of commands about what sandboxes may talk to:
+// bulkhead egress.
+//
+// What a guest asked for (names, mostly) goes through package show before a
+// terminal sees it.
+package perimeter
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"bulkhead/client"
+	"bulkhead/internal/cli/app"
+	"bulkhead/internal/cli/show"
+
+	"github.com/spf13/cobra"
+)
+
+// NewCommand returns the group.
+func NewCommand(a *app.App) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "egress",
+		Short: "Say what a sandbox may talk to",
+		Long: "Say what a sandbox may talk to. Nothing leaves a sandbox but what its policy allows,\n" +
+			"by name; a change counts at once, also for connections that are open.",
+		Example: "  bulkhead egress show otter\n  bulkhead egress allow otter api.example.com:443",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newShow(a), newSet(a), newRule(a, true), newRule(a, false), newLog(a), newTest(a))
+	return c
+}
+
+func newShow(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "show SANDBOX", Short: "Show the policy, what was used of it, and what was dropped",
+		Long: "Show the policy in force, what each destination has taken since the daemon was\n" +
+			"started, and the packets that were for nobody.",
+		Example: "  bulkhead egress show otter",
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.CompleteSandboxes,
+		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			e, err := a.API.Egress(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.Answer(e, func(w io.Writer) { overview(w, e) })
+		}),
+	}
+}
+
+func overview(w io.Writer, e client.Egress) {
+	fmt.Fprintf(w, "%s\n", e.Policy)
+	if len(e.Used) > 0 {
+		fmt.Fprintf(w, "DESTINATION\tCONNECTIONS\tOPEN\tUP\tDOWN\n")
+	}
+	for _, u := range e.Used {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", show.OneLine(u.Destination), u.Connections, u.Open,
+			show.Bytes(u.UpBytes), show.Bytes(u.DownBytes))
+	}
+	var reasons []string
+	for reason, n := range e.Dropped {
+		if n > 0 {
+			reasons = append(reasons, fmt.Sprintf("%s %d", reason, n))
+		}
+	}
+	slices.Sort(reasons)
+	for _, r := range reasons {
+		fmt.Fprintf(w, "dropped packets: %s\n", r)
+	}
+}
+
+// maxPolicy bounds a policy's file, as the daemon does.
+const maxPolicy = 64 << 10
+
+func newSet(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "set SANDBOX PRESET|FILE", Short: "Replace the policy",
+		Long: "Replace the policy by a preset (none, packages, public) or by a file; - is standard\n" +
+			"input. A policy with a mistake changes nothing.",
+		Example: "  bulkhead egress set otter none\n  bulkhead egress set otter policy.yaml",
+		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.CompleteSandboxes,
+		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			req, err := policyFrom(a, args[1])
+			if err != nil {
+				return err
+			}
+			e, err := a.API.SetEgress(ctx, args[0], req)
+			if err != nil {
+				return err
+			}
+			return a.Answer(e, func(w io.Writer) { fmt.Fprintln(w, e.Policy) })
+		}),
+	}
+}
+
+func policyFrom(a *app.App, source string) (client.EgressPolicyRequest, error) {
+	if slices.Contains([]string{"none", "packages", "public"}, source) {
+		return client.EgressPolicyRequest{Preset: source}, nil
+	}
+	in := io.Reader(a.Stdin)
+	if source != "-" {
+		f, err := os.Open(source)
+		if err != nil {
+			return client.EgressPolicyRequest{}, fmt.Errorf("read policy: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxPolicy+1))
+	if err != nil {
+		return client.EgressPolicyRequest{}, fmt.Errorf("read policy: %w", err)
+	}
+	if len(b) > maxPolicy {
+		return client.EgressPolicyRequest{}, fmt.Errorf("%s is larger than %d bytes", source, maxPolicy)
+	}
+	return client.EgressPolicyRequest{Policy: string(b)}, nil
+}
+
+func newRule(a *app.App, allow bool) *cobra.Command {
+	verb := "deny"
+	if allow {
+		verb = "allow"
+	}
+	return &cobra.Command{
+		Use:   verb + " SANDBOX DESTINATION",
+		Short: "Put a rule before all others: " + verb + " a name",
+		Long: "Put a rule before all others. A destination is a name, *.suffix or CIDR, with :port\n" +
+			"or without; without one, it is about ports 80 and 443.",
+		Example: "  bulkhead egress " + verb + " otter '*.example.com:443'",
+		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.CompleteSandboxes,
+		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			e, err := a.API.AddEgressRule(ctx, args[0], client.EgressRuleRequest{Destination: args[1], Allow: allow})
+			if err != nil {
+				return err
+			}
+			return a.Answer(e, app.Silence)
+		}),
+	}
+}
+
+func newLog(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "log SANDBOX", Short: "List what was refused lately, the latest first",
+		Long: "List what was refused lately, the latest first. Everything, allowed or refused, is in\n" +
+			"bulkhead events.",
+		Example: "  bulkhead egress log otter",
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.CompleteSandboxes,
+		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			e, err := a.API.Egress(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.Answer(e.Denied, func(w io.Writer) {
+				for _, d := range e.Denied {
+					fmt.Fprintf(w, "%s\t%s\t%d x\t%s\n", d.Time.Local().Format(time.TimeOnly),
+						show.OneLine(d.Destination), d.Count, show.OneLine(d.Rule+" "+d.Reason))
+				}
+			})
+		}),
+	}
+}
+
+func newTest(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "test SANDBOX NAME:PORT", Short: "Would this be allowed, and by which rule?",
+		Long:    "Say whether a connection would be allowed, and by which rule. Nothing is sent. The\nexit code is 1 if it would not.",
+		Example: "  bulkhead egress test otter pypi.org:443",
+		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.CompleteSandboxes,
+		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			v, err := a.API.TestEgress(ctx, args[0], args[1])
+			if err != nil {
+				return err
+			}
+			word := "allowed"
+			if !v.Allowed {
+				word = "refused"
+			}
+			if err := a.Answer(v, func(w io.Writer) { fmt.Fprintf(w, "%s by %s\n", word, v.Rule) }); err != nil {
+				return err
+			}
+			if !v.Allowed {
+				return fmt.Errorf("%s would be refused", args[1])
+			}
+			return nil
+		}),
+	}
+}
