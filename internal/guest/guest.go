@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"time"
 
+	"bulkhead/internal/fault"
 	"bulkhead/internal/link"
 	"bulkhead/proto/machine"
 	"bulkhead/proto/machine/machineconnect"
@@ -52,9 +53,13 @@ type Client struct {
 }
 
 // Connect begins a session over conn, which the client owns from then on. It
-// waits for the agent until ctx ends. clock is the host's time.
+// waits for the agent until ctx ends. clock is the host's time. The error is a
+// fault.Unsupported for an agent of another release.
 func Connect(ctx context.Context, conn net.Conn, clock func() time.Time) (*Client, error) {
 	s, err := link.Dial(ctx, conn)
+	if errors.Is(err, link.ErrVersion) {
+		return nil, fault.New(fault.Unsupported, "%w", err).Hint("roll back to a snapshot, or create from a template, that this release made")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +82,15 @@ func Connect(ctx context.Context, conn net.Conn, clock func() time.Time) (*Clien
 // ends with the client.
 func (c *Client) Transport() http.RoundTripper { return c.transport }
 
-// Done is closed when the session has ended.
-func (c *Client) Done() <-chan struct{} { return c.session.Done() }
+// Session ends with the session. Its cause is why: context.Canceled if Close
+// ended it.
+func (c *Client) Session() context.Context { return c.session.Context() }
 
-// Close ends the session. Repeating it is no error.
+// Close ends the session and does not wait for the guest. Repeating it is no
+// error.
 func (c *Client) Close() error {
-	c.transport.CloseIdleConnections()
 	c.session.Close() // ending it is all that can be done with it
+	c.transport.CloseIdleConnections()
 	return nil
 }
 

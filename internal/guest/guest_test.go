@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"bulkhead/internal/fault"
 	"bulkhead/internal/guest"
 	"bulkhead/internal/link"
 	"bulkhead/proto/machine"
@@ -238,10 +240,88 @@ func TestHungAgent(t *testing.T) {
 	})
 }
 
+// deaf is a guest's port that hears nothing any more once a session has begun.
+type deaf struct {
+	net.Conn
+	begun atomic.Bool
+	gone  chan struct{}
+}
+
+func (d *deaf) Read(b []byte) (int, error) {
+	if d.begun.Load() {
+		<-d.gone
+	}
+	return d.Conn.Read(b)
+}
+
+// A guest that takes nothing from its port holds nobody, and its session can
+// be ended.
+func TestDeafGuest(t *testing.T) {
+	leak.Check(t)
+	ours, theirs := net.Pipe()
+	port := &deaf{Conn: theirs, gone: make(chan struct{})}
+	var served sync.WaitGroup
+	served.Go(func() {
+		link.Serve(context.Background(), port, func(l net.Listener) {
+			port.begun.Store(true)
+			for err := error(nil); err == nil; {
+				_, err = l.Accept()
+			}
+		})
+	})
+	c, err := guest.Connect(t.Context(), ours, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	body := io.MultiReader(&cancelling{cancel}, strings.NewReader(strings.Repeat("x", 1<<20)))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://guest/files", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Transport().RoundTrip(r); !errors.Is(err, context.Canceled) {
+		t.Errorf("error = %v, want that it was cancelled", err)
+	}
+	if err := c.Sync(ctx); connect.CodeOf(err) != connect.CodeCanceled {
+		t.Errorf("error = %v, want that it was cancelled", err)
+	}
+	c.Close()
+	theirs.Close()
+	close(port.gone)
+	served.Wait()
+}
+
+// cancelling is empty, and cancels when it is read.
+type cancelling struct{ cancel func() }
+
+func (c *cancelling) Read([]byte) (int, error) {
+	c.cancel()
+	return 0, io.EOF
+}
+
+// A snapshot keeps the agent of the release that it was taken with.
+func TestAgentOfAnotherRelease(t *testing.T) {
+	leak.Check(t)
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	go func() {
+		frame := make([]byte, 64)
+		n, _ := theirs.Read(frame)
+		go io.Copy(io.Discard, theirs)
+		// What a reset looks like never changes: 0, a length, R, the version.
+		frame[2], frame[3] = 'A', link.Version+1
+		theirs.Write(frame[:n])
+	}()
+	_, err := guest.Connect(t.Context(), ours, time.Now)
+	if !errors.Is(err, link.ErrVersion) || !fault.Is(err, fault.Unsupported) || fault.HintOf(err) == "" {
+		t.Errorf("error = %v with hint %q", err, fault.HintOf(err))
+	}
+}
+
 func TestClose(t *testing.T) {
 	c := meetAgent(t, &agent{status: func() *machine.StatusResponse { return &machine.StatusResponse{} }})
 	select {
-	case <-c.Done():
+	case <-c.Session().Done():
 		t.Fatal("done before it was closed")
 	default:
 	}
@@ -250,7 +330,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("close: %v", err)
 		}
 	}
-	<-c.Done()
+	<-c.Session().Done()
 	if _, err := c.Status(t.Context()); err == nil {
 		t.Error("a closed client got an answer")
 	}

@@ -63,7 +63,7 @@ func FuzzDecodeFrame(f *testing.F) {
 }
 
 func FuzzReadFrames(f *testing.F) {
-	f.Add(link.AppendFrame([]byte{1, 0}, 'R', bytes.Repeat([]byte{7}, 16)))
+	f.Add(append([]byte{1, 0}, reset(link.Version, nonce)...))
 	f.Add(bytes.Repeat([]byte{3, 'D', 1, 0}, 10))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		_, payloads := link.ReadFrames(bytes.NewReader(in))

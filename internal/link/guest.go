@@ -55,18 +55,29 @@ func (s *server) run(in *frames) error {
 			return err
 		}
 		switch {
-		case kind == frameReset && len(payload) == nonceSize:
-			if s.current.has(payload) { // sent again before our answer came
-				continue
-			}
-			s.current.end()
-			if s.current, err = begin(s.out, payload, s.handle); err != nil {
+		case kind == frameReset && len(payload) == helloSize:
+			if err := s.reset(payload[0], payload[1:]); err != nil {
 				return err
 			}
 		case kind == frameData && s.current != nil:
 			s.current.feed(payload)
 		}
 	}
+}
+
+// reset begins a session with a host that speaks our version. Any other is
+// only told ours.
+func (s *server) reset(version byte, nonce []byte) error {
+	if s.current.has(nonce) { // sent again before our answer came
+		return nil
+	}
+	s.current.end()
+	s.current = nil
+	pass, err := s.out.admit(slices.Clone(nonce))
+	if err == nil && version == Version {
+		s.current, err = begin(pass, s.handle)
+	}
+	return err
 }
 
 type guestSession struct {
@@ -76,21 +87,18 @@ type guestSession struct {
 	over  chan struct{}
 }
 
-func begin(out *gate, nonce []byte, handle func(net.Listener)) (*guestSession, error) {
-	pass, err := out.admit(slices.Clone(nonce))
+func begin(out pass, handle func(net.Listener)) (*guestSession, error) {
+	r, w := io.Pipe()
+	mux, err := yamux.Server(&guestStream{PipeReader: r, out: stream{out: out}}, settings())
 	if err != nil {
 		return nil, err
 	}
-	r, w := io.Pipe()
-	g := &guestSession{nonce: pass.nonce, data: w, over: make(chan struct{})}
-	if g.mux, err = yamux.Server(&guestStream{PipeReader: r, out: stream{out: pass}}, settings()); err != nil {
-		return nil, err
-	}
+	g := &guestSession{nonce: out.nonce, data: w, mux: mux, over: make(chan struct{})}
 	go func() {
 		defer close(g.over)
 		handle(g.mux)
 		g.mux.Close()
-		pass.Write(lostFrame()) // if the port is gone too, nobody waits
+		out.Write(lostFrame()) // if the port is gone too, nobody waits
 	}()
 	return g, nil
 }
@@ -133,7 +141,7 @@ func (g *gate) admit(nonce []byte) (pass, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.nonce = nonce
-	_, err := g.port.Write(appendFrame([]byte{0}, frameAck, nonce))
+	_, err := g.port.Write(appendFrame([]byte{0}, frameAck, hello(nonce)))
 	return pass{g, nonce}, err
 }
 

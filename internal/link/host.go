@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,12 +20,14 @@ const resetEvery = 100 * time.Millisecond
 
 // Session is the host's side of a session.
 type Session struct {
-	conn net.Conn
-	mux  *yamux.Session
+	mux *yamux.Session
+	// life ends with the session.
+	life context.Context
 }
 
 // Dial begins a session over conn, which it owns from then on, and returns
-// when the guest has acknowledged it. It gives up when ctx ends.
+// when the guest has acknowledged it. It gives up when ctx ends, and with
+// ErrVersion if the guest acknowledges another version.
 func Dial(ctx context.Context, conn net.Conn) (*Session, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	in := newFrames(conn)
@@ -42,7 +45,15 @@ func Dial(ctx context.Context, conn net.Conn) (*Session, error) {
 		conn.Close()
 		return nil, fmt.Errorf("begin session: %w", err)
 	}
-	return &Session{conn: conn, mux: mux}, nil
+	life, end := context.WithCancelCause(context.Background())
+	go func() { // ends with the session, see guard: the guest opens nothing
+		_, err := mux.Accept()
+		if errors.Is(err, yamux.ErrSessionShutdown) {
+			err = context.Canceled // by Close
+		}
+		end(err)
+	}()
+	return &Session{mux: mux, life: life}, nil
 }
 
 // shake sends resets until the acknowledgement of this very session arrives.
@@ -59,9 +70,13 @@ func shake(conn net.Conn, in *frames) error {
 		if err != nil {
 			return err
 		}
-		if kind == frameAck && bytes.Equal(payload, nonce) {
-			return nil
+		if kind != frameAck || len(payload) != helloSize || !bytes.Equal(payload[1:], nonce) {
+			continue
 		}
+		if got := payload[0]; got != Version {
+			return fmt.Errorf("%w: it speaks version %d of the guest channel, not %d", ErrVersion, got, Version)
+		}
+		return nil
 	}
 }
 
@@ -69,7 +84,7 @@ func resetUntil(w io.Writer, nonce []byte, acked <-chan struct{}) {
 	tick := time.NewTicker(resetEvery)
 	defer tick.Stop()
 	// The delimiter in front ends whatever the last host left half-said.
-	frame := appendFrame([]byte{0}, frameReset, nonce)
+	frame := appendFrame([]byte{0}, frameReset, hello(nonce))
 	for {
 		if _, err := w.Write(frame); err != nil {
 			return // the reader finds out
@@ -105,19 +120,39 @@ func (s *Session) Open(ctx context.Context) (net.Conn, error) {
 	}()
 	select {
 	case o := <-done:
-		return o.conn, o.err
+		if o.err != nil {
+			return nil, o.err
+		}
+		return detach(o.conn), nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-// Done is closed when the session has ended.
-func (s *Session) Done() <-chan struct{} { return s.mux.CloseChan() }
+// detach returns a connection to where conn leads that can be closed at any
+// time. One of yamux cannot: while the guest reads nothing, all its calls
+// wait, and closing it ends none of them.
+func detach(conn net.Conn) net.Conn {
+	near, far := net.Pipe()
+	carry := func(to, from net.Conn) { // ends with the session at the latest
+		io.CopyBuffer(to, from, make([]byte, maxData)) // the end of one side is that of the other
+		far.Close()
+		conn.Close()
+	}
+	go carry(far, conn)
+	go carry(conn, far)
+	return near
+}
 
-// Close ends the session and its connections.
+// Context ends with the session. Its cause is why: context.Canceled if it was
+// closed on this side.
+func (s *Session) Context() context.Context { return s.life }
+
+// Close ends the session and its connections. It does not wait for the guest.
 func (s *Session) Close() error {
-	s.conn.Close()
-	return s.mux.Close()
+	err := s.mux.Close()
+	<-s.life.Done()
+	return err
 }
 
 // stream turns frames into the bytes that yamux wants. Only the host reads

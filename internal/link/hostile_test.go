@@ -66,7 +66,7 @@ func TestGuestThatAsksLosesItsSession(t *testing.T) {
 						break // it ended already
 					}
 				}
-				<-s.Done()
+				<-s.Context().Done()
 			})
 		}
 	}
@@ -83,7 +83,7 @@ func TestGuestMaySayAnythingInData(t *testing.T) {
 		}
 	}
 	select {
-	case <-s.Done():
+	case <-s.Context().Done():
 		t.Error("the session ended")
 	default:
 	}
@@ -107,6 +107,39 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// A guest that reads nothing holds nobody who wants to leave.
+func TestStuckGuestIsLeft(t *testing.T) {
+	leak.Check(t)
+	s, guest := met(t)
+	opened := make(chan struct{})
+	go func() {
+		io.CopyN(io.Discard, guest, 15) // the frame that opens a connection
+		close(opened)
+	}()
+	c, err := s.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-opened
+	ends := make(chan error)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		ends <- err
+	}()
+	go func() {
+		_, err := c.Write(make([]byte, 1<<20))
+		ends <- err
+	}()
+	io.CopyN(io.Discard, guest, 1) // it is being written, and waits
+	c.Close()
+	for range 2 {
+		if err := <-ends; err == nil {
+			t.Error("a connection that was closed is still used")
+		}
+	}
+	s.Close()
+}
+
 // A host must not wait for what an agent took with it.
 func TestHostLearnsThatTheAgentBeginsAnew(t *testing.T) {
 	leak.Check(t)
@@ -122,7 +155,7 @@ func TestHostLearnsThatTheAgentBeginsAnew(t *testing.T) {
 			t.Error("read something from an agent that knows of no session")
 		}
 	}
-	<-s.Done()
+	<-s.Context().Done()
 	guest.Close()
 	if err := <-ended; err == nil {
 		t.Error("Serve ended without an error")
@@ -141,7 +174,7 @@ func TestHostLearnsThatTheHandlerEnded(t *testing.T) {
 			t.Error("read something from a handler that ended")
 		}
 	}
-	<-s.Done()
+	<-s.Context().Done()
 	theirs.Close()
 	<-ended
 }
@@ -156,8 +189,8 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		{"in a session", func(t *testing.T, host net.Conn) { dial(t, host) }},
 		{"when a session cannot write", func(t *testing.T, host net.Conn) {
 			io.CopyN(io.Discard, host, 4)
-			host.Write(link.AppendFrame(nil, 'R', make([]byte, 16)))
-			io.CopyN(io.Discard, host, 20) // the answer; nothing after it
+			host.Write(link.AppendFrame(nil, 'R', append([]byte{link.Version}, make([]byte, 16)...)))
+			io.CopyN(io.Discard, host, 21) // the answer; nothing after it
 			host.Write(link.AppendFrame(nil, 'D', muxFrame(2, 1, 0)))
 		}},
 	} {

@@ -8,11 +8,15 @@
 // until the guest has echoed the nonce; whatever else arrives until then is of
 // the past and thrown away.
 //
-//	host                         guest
-//	RESET nonce  ──────────────►  drops its session
-//	             ◄──────────────  ACK nonce
-//	DATA         ◄─────────────►  DATA
-//	             ◄──────────────  LOST, if the guest's side ends or begins anew
+//	host                                 guest
+//	RESET version nonce  ──────────────►  drops its session
+//	                     ◄──────────────  ACK version nonce
+//	DATA                 ◄─────────────►  DATA
+//	                     ◄──────────────  LOST, if the guest's side ends or begins anew
+//
+// A snapshot keeps the agent of the release that it was taken with, so each
+// side says what version it speaks. If they differ there is no session, and
+// the host knows why.
 //
 // Over the data runs yamux, so that each side sees net.Conns. link knows
 // nothing of what they carry. Both sides treat the other as hostile: frames
@@ -29,6 +33,12 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
+// Version is what both sides must speak alike: the frames, what yamux is set
+// to, and whatever the services above it do not settle between themselves. It
+// goes up with every change that a side of the version before would get wrong.
+// Resets and acknowledgements keep their form for ever.
+const Version = 1
+
 // Frame types.
 const (
 	frameReset = 'R'
@@ -44,14 +54,23 @@ const (
 	// maxEncoded bounds what a reader keeps of a frame.
 	maxEncoded = maxData + maxData/254 + 16
 	nonceSize  = 16
+	// helloSize is that of what a reset and its acknowledgement carry: a
+	// version and the nonce.
+	helloSize = 1 + nonceSize
 	// window is how much a stream may send ahead of its reader, the minimum
 	// that yamux allows; it bounds what a peer can make us keep.
 	window = 256 << 10
 )
 
-// ErrReset is what a session's reads return once the host has begun another,
-// or the guest has lost it.
-var ErrReset = errors.New("session was reset")
+var (
+	// ErrReset is what a session's reads return once the host has begun
+	// another, or the guest has lost it.
+	ErrReset = errors.New("session was reset")
+	// ErrVersion is what Dial returns if the agent speaks another version.
+	ErrVersion = errors.New("agent is of another release")
+)
+
+func hello(nonce []byte) []byte { return append([]byte{Version}, nonce...) }
 
 // frames reads frames off a port.
 type frames struct {

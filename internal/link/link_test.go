@@ -22,6 +22,8 @@ const patience = 30 * time.Second
 // hosts come and go, as with a chardev socket.
 type wire struct {
 	guest *port
+	// read is closed when all has been read that the last host sent.
+	read chan struct{}
 }
 
 // port is the guest's end: what the current host sends is read, what the
@@ -37,16 +39,25 @@ type port struct {
 func newWire() *wire {
 	p := &port{}
 	p.cond = sync.NewCond(&p.mu)
-	return &wire{guest: p}
+	w := &wire{guest: p, read: make(chan struct{})}
+	close(w.read)
+	return w
 }
 
-// plug connects a new host and returns its end.
+// plug connects a new host in place of the last and returns its end.
 func (w *wire) plug() net.Conn {
 	ours, theirs := net.Pipe()
 	w.guest.mu.Lock()
+	if w.guest.host != nil {
+		w.guest.host.Close()
+	}
 	w.guest.host = theirs
 	w.guest.mu.Unlock()
+	<-w.read
+	read := make(chan struct{})
+	w.read = read
 	go func() {
+		defer close(read)
 		buf := make([]byte, 4096)
 		for {
 			n, err := theirs.Read(buf)
@@ -181,7 +192,7 @@ func TestNewHostBeginsAnew(t *testing.T) {
 		{"half a frame", []byte{5, 'D', 1, 2}},
 		{"a frame without an end", bytes.Repeat([]byte{7}, 100_000)},
 		{"frames of no session", []byte{0, 3, 'D', 9, 0, 2, 'X', 0, 0, 0}},
-		{"an acknowledgement", append([]byte{18, 'A'}, append(bytes.Repeat([]byte{1}, 16), 0)...)},
+		{"an acknowledgement", append([]byte{19, 'A', link.Version}, append(bytes.Repeat([]byte{1}, 16), 0)...)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWire()
@@ -204,7 +215,7 @@ func TestHostSkipsWhatIsOfThePast(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		defer cancel()
-		theirs.Write(append([]byte{1, 2, 3, 0, 18, 'A'}, append(bytes.Repeat([]byte{9}, 16), 0)...))
+		theirs.Write(append([]byte{1, 2, 3, 0, 19, 'A', link.Version}, append(bytes.Repeat([]byte{9}, 16), 0)...))
 		io.CopyN(io.Discard, theirs, 60) // three resets: it still asks
 	}()
 	if s, err := link.Dial(ctx, ours); err == nil {
@@ -231,11 +242,31 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestDoneIsClosedWithTheWire(t *testing.T) {
-	w := newWire()
-	serve(t, w)
-	conn := w.plug()
-	s := dial(t, conn)
-	conn.Close()
-	<-s.Done()
+// A session says why it ended.
+func TestSessionEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(*wire, *link.Session)
+		want error
+	}{
+		{"with its port", func(w *wire, _ *link.Session) { w.guest.Close() }, io.EOF},
+		{"by the host", func(_ *wire, s *link.Session) { s.Close() }, context.Canceled},
+		{"with its agent", func(w *wire, _ *link.Session) {
+			w.guest.Write(link.AppendFrame(nil, 'L', nil))
+		}, link.ErrReset},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWire()
+			serve(t, w)
+			s := dial(t, w.plug())
+			if err := context.Cause(s.Context()); err != nil {
+				t.Fatalf("has ended before its end: %v", err)
+			}
+			tt.end(w, s)
+			<-s.Context().Done()
+			if err := context.Cause(s.Context()); !errors.Is(err, tt.want) {
+				t.Errorf("cause = %v, want %v", err, tt.want)
+			}
+		})
+	}
 }

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 
@@ -29,8 +28,11 @@ type box struct {
 	mu   sync.Mutex
 	rec  Record        // guarded by mu
 	live *live.Machine // guarded by mu; nil while no VMM runs
-	// cancel ends the job under way; guarded by mu, nil between jobs.
+	// cancel ends what is under way; guarded by mu, nil if nothing is that may
+	// be interrupted.
 	cancel context.CancelFunc
+	// leaving counts the removals that wait; guarded by mu.
+	leaving int
 }
 
 // job is one request to the owner.
@@ -99,25 +101,49 @@ func (b *box) apply(ctx context.Context, j job) error {
 	if err := b.transition(ctx, j.event, reason); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	if j.event == lifecycle.Remove {
+		return j.run(ctx)
+	}
+	return b.interruptible(ctx, j.run)
+}
+
+// interruptible calls f with a context that a removal ends.
+func (b *box) interruptible(life context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(life)
 	defer cancel()
 	b.mu.Lock()
 	b.cancel = cancel
+	if b.leaving > 0 {
+		cancel()
+	}
 	b.mu.Unlock()
-	err := j.run(ctx)
-	b.mu.Lock()
-	b.cancel = nil
-	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		b.cancel = nil
+		b.mu.Unlock()
+	}()
+	err := f(ctx)
+	if err != nil && ctx.Err() != nil && life.Err() == nil {
+		return fault.New(fault.WrongState, "sandbox %s is being removed: %w", b.record().Name, err)
+	}
 	return err
 }
 
-// interrupt cancels the request under way, so that a removal need not wait
-// for a boot.
-func (b *box) interrupt() {
+// interrupt cancels what is under way, what will be before the caller's turn,
+// and whatever waits for the guest, so that a removal waits neither for a boot
+// nor for an agent. The caller calls done after its turn.
+func (b *box) interrupt() (done func()) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.leaving++
 	if b.cancel != nil {
 		b.cancel()
+	}
+	b.mu.Unlock()
+	b.disconnect()
+	return func() {
+		b.mu.Lock()
+		b.leaving--
+		b.mu.Unlock()
 	}
 }
 
@@ -199,7 +225,7 @@ func (b *box) exited(ctx context.Context) {
 		b.settle(ctx, lifecycle.PoweredOff, exit.Reason)
 	case vmm.Rebooted:
 		b.settle(ctx, lifecycle.Rebooted, exit.Reason)
-		if err := b.start(ctx); err != nil {
+		if err := b.interruptible(ctx, b.start); err != nil {
 			b.log.WarnContext(ctx, "guest did not come back from its reboot", "err", err)
 		}
 	default:
@@ -218,8 +244,9 @@ func (b *box) take() *live.Machine {
 
 func (b *box) put(l *live.Machine) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.live = l
+	b.mu.Unlock()
+	b.logEnd(l.Guest)
 }
 
 func (b *box) disconnect() {
@@ -252,37 +279,3 @@ func (b *box) errGone() error {
 }
 
 func (b *box) poolID() pool.MachineID { return pool.MachineID(b.record().ID) }
-
-// guest returns the connection to the guest, made anew if it was lost.
-func (b *box) guest(ctx context.Context) (live.Guest, error) {
-	select {
-	case <-b.connecting:
-		defer func() { b.connecting <- struct{}{} }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	l, rec := b.machine(), b.record()
-	if l == nil || rec.State == lifecycle.Held {
-		return nil, fault.New(fault.WrongState, "sandbox %s is %s", rec.Name, rec.State).Hint("bulkhead inspect %s", rec.Name)
-	}
-	if l.Guest != nil {
-		select {
-		case <-l.Guest.Done():
-			l.Guest.Close()
-		default:
-			return l.Guest, nil
-		}
-	}
-	g, err := b.m.Machines.Greet(ctx, l.VM)
-	if err != nil {
-		return nil, fmt.Errorf("sandbox %s: guest: %w", b.record().Name, err)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.live == nil || b.live.VM != l.VM {
-		g.Close()
-		return nil, fault.New(fault.WrongState, "sandbox %s has stopped", b.rec.Name)
-	}
-	b.live = &live.Machine{VM: l.VM, Guest: g}
-	return g, nil
-}

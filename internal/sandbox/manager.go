@@ -329,11 +329,18 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	b.interrupt()
-	return b.do(ctx, lifecycle.Remove, b.remove)
+	defer b.interrupt()()
+	if err := b.do(ctx, lifecycle.Remove, b.remove); err != nil {
+		return err
+	}
+	m.forget(b) // its owner does too, but maybe later
+	return nil
 }
 
-// Transport carries HTTP to the services inside a sandbox.
+// Transport carries HTTP to the services inside a sandbox. A request's context
+// must end with its answer. One that an agent does not begin to answer, and
+// that answers nothing else either, fails with a fault.Unavailable; an answer
+// that has begun takes its time.
 func (m *Manager) Transport(ctx context.Context, ref string) (http.RoundTripper, error) {
 	b, err := m.find(ref)
 	if err != nil {
@@ -343,7 +350,8 @@ func (m *Manager) Transport(ctx context.Context, ref string) (http.RoundTripper,
 	if err != nil {
 		return nil, err
 	}
-	return g.Transport(), nil
+	held := func() bool { return b.record().State == lifecycle.Held }
+	return transport{b, live.Attend(g, held)}, nil
 }
 
 // Console returns the folder in which the sandbox's console is kept.

@@ -65,7 +65,7 @@ func (b *box) snapshot(ctx context.Context, name, cause string) (snap pool.Snaps
 		CPUs: rec.Size.CPUs, MemoryMiB: rec.Size.MemoryMiB,
 	})
 	if err != nil {
-		return snap, fmt.Errorf("snapshot sandbox %s: %w", rec.Name, err)
+		return snap, b.explain("snapshot", err)
 	}
 	b.setHead(snap.ID)
 	b.log.InfoContext(ctx, "snapshot taken", "snapshot", string(snap.ID), "stopped", at.Stopped, "frozen", at.Frozen)

@@ -148,10 +148,12 @@ func (s *Server) reverse(ref string, transport http.RoundTripper) *httputil.Reve
 		ErrorLog:       slog.NewLogLogger(s.Log.With("sandbox", ref).Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			s.logFailure(r.Context(), r, http.StatusBadGateway, err)
-			s.refuse(w, r, guestError{SandboxID: ref, Error: &client.Error{
-				Code: http.StatusBadGateway, Kind: string(fault.Unavailable),
-				Message: oneLine(fmt.Sprintf("sandbox %s does not answer: %v", ref, err)),
-			}})
+			e := describe(r.Context(), err)
+			if fault.KindOf(err) == fault.Internal { // of the connection to the guest
+				e.Kind, e.Message = string(fault.Unavailable), oneLine(fmt.Sprintf("sandbox %s does not answer: %v", ref, err))
+			}
+			e.Code = http.StatusBadGateway
+			s.refuse(w, r, guestError{SandboxID: ref, Error: e})
 		},
 	}
 }

@@ -385,6 +385,22 @@ func TestHostileAnswersBecome502(t *testing.T) {
 	}
 }
 
+// unanswered is the way to a guest that gives up with err.
+type unanswered struct{ err error }
+
+func (u unanswered) RoundTrip(*http.Request) (*http.Response, error) { return nil, u.err }
+
+func TestSilentAgentIsSaidWithTheWayBack(t *testing.T) {
+	silent := fault.New(fault.Unavailable, "reach sandbox web: the agent inside does not answer").Hint("bulkhead rollback web s1")
+	a := start(t, withTransport(unanswered{silent}))
+	status, body, _ := do(t, a, "POST", "/process.Process/Start", "{}", address()...)
+	want := `{"sandboxId":"i1","code":502,"message":"reach sandbox web: the agent inside does not answer",` +
+		`"error_code":"unavailable","hint":"bulkhead rollback web s1"`
+	if status != 502 || !strings.HasPrefix(body, want) {
+		t.Errorf("answer = %d %s\nwant     502 %s", status, body, want)
+	}
+}
+
 func TestGuestLearnsThatItsClientLeft(t *testing.T) {
 	arrived, left := make(chan struct{}), make(chan struct{})
 	a := start(t, withGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

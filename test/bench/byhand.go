@@ -27,7 +27,10 @@ import (
 
 // bare is a machine that was restored without the daemon.
 type bare struct {
-	dir   string
+	// dir holds its files. runDir is among those of the daemon's machines, so
+	// that the guard of a bench that was killed finds its VMM.
+	dir, runDir string
+
 	vm    vmm.Machine
 	guest *guest.Client
 }
@@ -51,7 +54,10 @@ func (b *bench) byHand(ctx context.Context) (*bare, time.Duration, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	m := &bare{dir: dir}
+	m := &bare{dir: dir, runDir: filepath.Join(b.host.Dir, "run", "byhand")}
+	if err := os.Mkdir(m.runDir, 0o700); err != nil {
+		return nil, 0, m.end(ctx, err)
+	}
 	began := time.Now()
 	for _, f := range []string{"memory", "disk"} {
 		if out, err := exec.CommandContext(ctx, "cp", "--reflink=always", filepath.Join(from, f), dir).CombinedOutput(); err != nil {
@@ -66,7 +72,7 @@ func (b *bench) byHand(ctx context.Context) (*bare, time.Duration, error) {
 	m.vm, err = driver.Restore(ctx, vmm.Spec{
 		ID: "byhand", CPUs: all[0].CPUs, MemoryMiB: all[0].MemoryMB,
 		Memory: filepath.Join(dir, "memory"), Disk: filepath.Join(dir, "disk"),
-		Kernel: filepath.Join(from, "kernel"), Initrd: filepath.Join(from, "initrd"), RunDir: dir,
+		Kernel: filepath.Join(from, "kernel"), Initrd: filepath.Join(from, "initrd"), RunDir: m.runDir,
 	}, filepath.Join(from, "state"))
 	if err != nil {
 		return nil, 0, m.end(ctx, err)
@@ -122,7 +128,7 @@ func (m *bare) end(ctx context.Context, err error) error {
 	if m.vm != nil {
 		err = errors.Join(err, m.vm.Kill(ctx))
 	}
-	return errors.Join(err, os.RemoveAll(m.dir))
+	return errors.Join(err, os.RemoveAll(m.dir), os.RemoveAll(m.runDir))
 }
 
 // exec runs a program and waits for its end.

@@ -18,7 +18,7 @@ dir=$1
 shift
 for p in /proc/[0-9]*; do
 	pid=${p#/proc/}
-	[ "$pid" != $$ ] && tr '\0' '\n' <"$p/cmdline" 2>/dev/null | grep -qF -- "$dir" && kill -KILL "$pid"
+	[ "$pid" != $$ ] && tr "\0" "\n" 2>/dev/null <"$p/cmdline" | grep -qF -- "$dir" && kill -KILL "$pid"
 done
 for lease in /run/bulkhead/uids/[0-9]*; do
 	grep -qsF -- "\"dir\":\"$dir/" "$lease" || continue

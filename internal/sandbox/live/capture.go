@@ -3,8 +3,10 @@ package live
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
+	"bulkhead/internal/link"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/unwind"
 	"bulkhead/internal/vmm"
@@ -19,7 +21,8 @@ type Moment struct {
 
 // Take takes a snapshot of a running machine: memory, disk and device state
 // of one stopped moment. The machine runs on when Take returns, with or
-// without an error, unless its VMM died. On error there is no snapshot.
+// without an error, unless its VMM died. On error there is no snapshot; it is
+// ErrSilent for an agent that does not answer.
 //
 // Of meta, what only Take knows is filled in: time and VMM.
 func (r *Runner) Take(ctx context.Context, m *Machine, id pool.MachineID, meta pool.Meta) (snap pool.Snapshot, at Moment, err error) {
@@ -52,7 +55,8 @@ func (r *Runner) Take(ctx context.Context, m *Machine, id pool.MachineID, meta p
 func (r *Runner) flush(ctx context.Context, m *Machine, id pool.MachineID) error {
 	ctx, cancel := context.WithTimeout(ctx, 4*guestTimeout)
 	defer cancel()
-	if err := m.Guest.Sync(ctx); err != nil {
+	never := func() bool { return false } // the machine runs
+	if err := Attend(m.Guest, never).await(ctx, m.Guest.Sync); err != nil {
 		return fmt.Errorf("sync guest: %w", err)
 	}
 	if err := r.Pool.Flush(ctx, id); err != nil {
@@ -66,12 +70,7 @@ func (r *Runner) capture(ctx context.Context, m *Machine, draft *pool.Draft) (at
 	ctx, cancel := context.WithTimeout(ctx, 2*guestTimeout)
 	defer cancel()
 	frozen := r.Clock()
-	// The guest stays frozen in the snapshot, so that a machine restored from
-	// it runs nothing before its clock and identity are right.
-	if err := m.Guest.Freeze(ctx); err != nil {
-		return at, fmt.Errorf("freeze guest: %w", err)
-	}
-	defer func() {
+	defer func() { // after a failure too: an agent may freeze and not say so
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), guestTimeout)
 		defer cancel()
 		if thaw := m.Guest.Resume(ctx, nil); thaw != nil && err == nil {
@@ -79,6 +78,11 @@ func (r *Runner) capture(ctx context.Context, m *Machine, draft *pool.Draft) (at
 		}
 		at.Frozen = r.Clock().Sub(frozen)
 	}()
+	// The guest stays frozen in the snapshot, so that a machine restored from
+	// it runs nothing before its clock and identity are right.
+	if err := m.Guest.Freeze(ctx); err != nil {
+		return at, fmt.Errorf("freeze guest: %w", err)
+	}
 	at.Stopped, err = r.captureStopped(ctx, m.VM, draft)
 	return at, err
 }
@@ -106,10 +110,11 @@ func (r *Runner) captureStopped(ctx context.Context, vm vmm.Machine, draft *pool
 	return r.Clock().Sub(began), nil
 }
 
-// Facts is how a driver's version is kept in a snapshot's manifest.
+// Facts is how a driver's version is kept in a snapshot's manifest, and that
+// of the channel that the agent in the snapshot speaks.
 func Facts(v vmm.Version) map[string]string {
 	return map[string]string{
 		"driver": v.Driver, "vmm": v.VMM, "machine": v.Machine,
-		"accel": string(v.Accel), "cpu": v.CPU,
+		"accel": string(v.Accel), "cpu": v.CPU, "channel": strconv.Itoa(link.Version),
 	}
 }

@@ -54,9 +54,10 @@ type Guest interface {
 	Resume(ctx context.Context, identity *machine.Identity) error
 	// Transport carries HTTP to the guest's services.
 	Transport() http.RoundTripper
-	// Done is closed when the connection is lost.
-	Done() <-chan struct{}
-	// Close ends the connection; repeating it is no error.
+	// Session ends with the connection. Its cause is why: context.Canceled if
+	// Close ended it.
+	Session() context.Context
+	// Close ends the connection and waits for nobody; repeating it is no error.
 	Close() error
 }
 
@@ -177,7 +178,9 @@ func (r *Runner) bringUp(ctx context.Context, identity *machine.Identity, limit 
 		return nil, err
 	}
 	undo.Add("kill VMM", vm.Kill)
-	g, err := r.greet(ctx, vm, identity, limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
+	defer cancel()
+	g, err := r.greet(ctx, vm, identity)
 	if err != nil {
 		return nil, fmt.Errorf("guest: %w", err)
 	}
@@ -185,14 +188,16 @@ func (r *Runner) bringUp(ctx context.Context, identity *machine.Identity, limit 
 }
 
 // Greet connects to the agent of a machine that runs already, and has it make
-// the machine right.
+// the machine right. It gives up with ctx only, see Patiently.
 func (r *Runner) Greet(ctx context.Context, vm vmm.Machine) (Guest, error) {
-	return r.greet(ctx, vm, nil, restoreTimeout)
+	g, err := r.greet(ctx, vm, nil)
+	if errors.Is(context.Cause(ctx), ErrSilent) && err != nil {
+		return nil, ErrSilent
+	}
+	return g, err
 }
 
-func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Identity, limit time.Duration) (Guest, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
-	defer cancel()
+func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Identity) (Guest, error) {
 	conn, err := vm.Guest(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open channel: %w", err)
