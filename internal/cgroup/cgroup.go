@@ -158,10 +158,10 @@ func (h *Host) Create(name string, l Limits) (g *Group, err error) {
 	if !regexp.MustCompile(`^[a-z0-9-]{1,64}$`).MatchString(name) {
 		return nil, fmt.Errorf("%q cannot name a control group", name)
 	}
-	g = h.Open(name)
+	made := h.Open(name)
 	defer func() {
 		if err != nil && !errors.Is(err, fs.ErrExist) {
-			err = errors.Join(err, g.Remove(context.Background()))
+			err = errors.Join(err, made.Remove(context.Background()))
 		}
 	}()
 	for _, dir := range h.hierarchies() {
@@ -169,10 +169,10 @@ func (h *Host) Create(name string, l Limits) (g *Group, err error) {
 			return nil, fmt.Errorf("make control group: %w", err)
 		}
 	}
-	if err := g.setLimits(l); err != nil {
+	if err := made.setLimits(l); err != nil {
 		return nil, fmt.Errorf("limit control group %s: %w", name, err)
 	}
-	return g, nil
+	return made, nil
 }
 
 // make makes a group in one hierarchy. Whoever removes the last group removes

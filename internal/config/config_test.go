@@ -23,7 +23,8 @@ func defaults(t *testing.T) config.Config {
 	}
 	return config.Config{
 		StateDir: "/var/lib/bulkhead", Socket: "/var/lib/bulkhead/bulkhead.sock",
-		CacheDir: "/var/cache/bulkhead", Accel: "auto",
+		CacheDir: "/var/cache/bulkhead", Accel: "auto", Egress: "packages",
+		Jail: "strict", JailFirstUID: config.DefaultJailFirstUID, JailUIDs: config.DefaultJailUIDs,
 		GuestAgent: filepath.Join(filepath.Dir(exe), "bulkhead-guest"),
 		LogLevel:   slog.LevelInfo, LogFormat: "text",
 		Template: config.Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192},
@@ -50,6 +51,10 @@ guest_agent: /opt/guest
 qemu: /opt/qemu
 log_level: debug
 log_format: json
+jail: degraded
+jail_first_uid: 70000
+jail_uids: 16
+egress: none
 template:
   cpus: 4
   memory_mib: 1024
@@ -61,6 +66,7 @@ func TestLoad(t *testing.T) {
 		StateDir: "/srv/bulkhead", Socket: "/run/b.sock", CacheDir: "/cache",
 		PoolSize: 10 << 30, Accel: "tcg", GuestAgent: "/opt/guest", QEMU: "/opt/qemu",
 		LogLevel: slog.LevelDebug, LogFormat: "json",
+		Jail: "degraded", JailFirstUID: 70000, JailUIDs: 16, Egress: "none",
 		Template: config.Template{CPUs: 4, MemoryMiB: 1024, DiskMiB: 2048},
 	}
 	tests := map[string]struct {
@@ -191,7 +197,10 @@ func TestPathsBelowStateDirFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	runDir := filepath.Join(c.StateDir, "run", "i"+strings.Repeat("0", 20))
-	spec := vmm.Spec{ID: "i", CPUs: 1, MemoryMiB: 64, RunDir: runDir}
+	spec := vmm.Spec{
+		ID: "i", CPUs: 1, MemoryMiB: 64, RunDir: runDir,
+		Memory: "/memory", Disk: "/disk", Kernel: "/kernel", Initrd: "/initrd",
+	}
 	if err := spec.Check(); err != nil {
 		t.Error(err)
 	}

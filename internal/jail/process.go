@@ -32,7 +32,9 @@ type record struct {
 	Root    string   `json:"root"`
 	Files   []File   `json:"files"`
 	Devices []string `json:"devices"`
-	Limits  Limits   `json:"limits"`
+	// Inherited is what it was handed, as a report calls it: "socket".
+	Inherited []string `json:"inherited"`
+	Limits    Limits   `json:"limits"`
 }
 
 // identity tells a process from every other, past and future: a number is

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"bulkhead/internal/jail/report"
 	"bulkhead/internal/jail/seccomp"
 
 	"golang.org/x/sys/unix"
@@ -65,6 +66,10 @@ func (j *Jail) spawn(ctx context.Context, c Cage, h *holding, root string) (p *P
 	if err != nil {
 		return nil, err
 	}
+	inherited, err := inherited(c)
+	if err != nil {
+		return nil, err
+	}
 	l, err := j.launch(c, h, t, log)
 	if err != nil {
 		log.Close()
@@ -74,7 +79,7 @@ func (j *Jail) spawn(ctx context.Context, c Cage, h *holding, root string) (p *P
 	p = &Process{
 		record: record{
 			identity: l.identity, UID: h.UID, Root: root,
-			Files: c.Files, Devices: c.Program.Devices, Limits: c.Limits,
+			Files: c.Files, Devices: c.Program.Devices, Inherited: inherited, Limits: c.Limits,
 		},
 		jail: j, holding: h, pidfd: l.pidfd, log: log, child: l.cmd, done: make(chan struct{}),
 	}
@@ -85,6 +90,18 @@ func (j *Jail) spawn(ctx context.Context, c Cage, h *holding, root string) (p *P
 		return nil, errors.Join(fmt.Errorf("start %s in a cage: %w", c.Program.Path, err), p.Kill(kill))
 	}
 	return p, nil
+}
+
+// inherited says what a program is handed.
+func inherited(c Cage) (all []string, err error) {
+	for _, f := range c.Inherit {
+		target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, report.Plain(target))
+	}
+	return all, nil
 }
 
 // lockIn takes a child that waits to the program that it becomes.

@@ -97,6 +97,9 @@ func (p *Process) verifySight(d *differences, r report.Report) {
 	for _, inside := range slices.Sorted(maps.Keys(want)) {
 		d.want("mount "+inside, "there", "missing")
 	}
+	for i, what := range p.Inherited {
+		d.want(fmt.Sprintf("descriptor %d", 3+i), what, r.Descriptors[3+i])
+	}
 	for _, fd := range slices.Sorted(maps.Keys(r.Descriptors)) {
 		if what := r.Descriptors[fd]; !p.mayHold(what) {
 			d.want(fmt.Sprintf("descriptor %d", fd), "none of the host's", what)
@@ -105,7 +108,7 @@ func (p *Process) verifySight(d *differences, r report.Report) {
 }
 
 // mayHold says whether a program may have something open: the files and
-// devices of its cage, its log, what it makes itself, and sockets, which it
+// devices of its cage, what it was handed, its log, what it makes itself, and sockets, which it
 // only has from us: there are none of its own in its network and none to
 // reach by a path. Descriptor 0 is the host's empty device.
 func (p *Process) mayHold(what string) bool {
@@ -113,7 +116,7 @@ func (p *Process) mayHold(what string) bool {
 	case "/dev/null", "memory " + logName, "socket", "eventfd", "eventpoll", "signalfd", "timerfd":
 		return true
 	}
-	return strings.HasPrefix(what, "kvm-") || slices.Contains(p.Devices, what) ||
+	return strings.HasPrefix(what, "kvm-") || slices.Contains(p.Inherited, what) || slices.Contains(p.Devices, what) ||
 		slices.ContainsFunc(p.Files, func(f File) bool { return f.Inside == what })
 }
 

@@ -174,14 +174,14 @@ func readDescriptors(r *Report) error {
 		if err != nil {
 			return err
 		}
-		r.Descriptors[fd] = plainTarget(target)
+		r.Descriptors[fd] = Plain(target)
 	}
 	return nil
 }
 
-// plainTarget drops what differs from one process to the next:
+// Plain drops what differs from one process to the next:
 // "socket:[123]", "anon_inode:[eventfd]", "/memfd:log (deleted)".
-func plainTarget(target string) string {
+func Plain(target string) string {
 	kind, what, ok := strings.Cut(target, ":")
 	switch {
 	case !ok:
