@@ -63,6 +63,37 @@ type EgressRuleRequest struct {
 	Allow       bool   `json:"allow"`
 }
 
+// BlastRadius is everything that the agent in a sandbox can reach, from what is
+// loaded, not from what was asked for.
+type BlastRadius struct {
+	SandboxID string `json:"sandboxID"`
+	Name      string `json:"name"`
+	State     State  `json:"state"`
+	// Network is what it may talk to: one line for each rule, in order, the
+	// default last.
+	Network []string `json:"network"`
+	// Used is what it has talked to.
+	Used []EgressUse `json:"used"`
+	// Secrets are those that it can use; there are none yet.
+	Secrets []string `json:"secrets"`
+	// Neighbours are other sandboxes that it can reach: there is no way to any.
+	Neighbours []string `json:"neighbours"`
+	// Devices are what its machine consists of.
+	Devices []string `json:"devices"`
+	// Files maps what its VMM sees of the host's files to how.
+	Files map[string]string `json:"files"`
+	// Host is what its VMM is on the host; nil while it has none.
+	Host *Cage `json:"host,omitempty"`
+	// Holes are the ways in which its walls are not as they must be.
+	Holes []string `json:"holes"`
+}
+
+// BlastRadius returns everything that the agent in a sandbox can reach.
+func (c *Client) BlastRadius(ctx context.Context, ref string) (b BlastRadius, err error) {
+	err = c.call(ctx, "GET", sandboxPath(ref, "blast-radius"), nil, &b)
+	return b, err
+}
+
 // Egress returns what a sandbox may talk to.
 func (c *Client) Egress(ctx context.Context, ref string) (e Egress, err error) {
 	err = c.call(ctx, "GET", sandboxPath(ref, "egress"), nil, &e)

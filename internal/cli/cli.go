@@ -49,7 +49,7 @@ func New(env Env) *cobra.Command {
 	for _, newCommand := range []func(*app.App) *cobra.Command{
 		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
 		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newRollbackCommand,
-		newStartCommand, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand, perimeter.NewCommand,
+		newStartCommand, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand, perimeter.NewCommand, perimeter.NewRadiusCommand,
 		newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {
 		root.AddCommand(newCommand(a))

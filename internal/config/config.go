@@ -65,6 +65,9 @@ type Config struct {
 	Jail string
 	// JailFirstUID and JailUIDs are the range of users that sandboxes get.
 	JailFirstUID, JailUIDs int
+	// Egress is the preset that new sandboxes get: "none", "packages" or
+	// "public".
+	Egress string
 	// LogLevel and LogFormat ("text" or "json") are for the daemon's log.
 	LogLevel  slog.Level
 	LogFormat string
@@ -91,7 +94,7 @@ type Source struct {
 func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
-		Accel: "auto", LogFormat: "text", Jail: "strict", JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
+		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
 		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192},
 	}
 	if err := c.applyFile(src.File); err != nil {

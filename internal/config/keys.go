@@ -58,6 +58,8 @@ func Keys() []Key {
 			number(1<<16, 1<<31-2, 1, func(c *Config) *int { return &c.JailFirstUID })},
 		{"jail_uids", "how many user numbers there are for sandboxes (4096)",
 			number(1, 1<<20, 1, func(c *Config) *int { return &c.JailUIDs })},
+		{"egress", "what new sandboxes may talk to: none, packages or public (packages)",
+			oneOf(func(c *Config) *string { return &c.Egress }, "none", "packages", "public")},
 		{"log_level", "least level that is logged: debug, info, warn or error (info)", setLogLevel},
 		{"log_format", "form of the log: text or json (text)",
 			oneOf(func(c *Config) *string { return &c.LogFormat }, "text", "json")},

@@ -11,6 +11,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/audit"
+	"bulkhead/internal/egress"
 	"bulkhead/internal/image"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/pool"
@@ -28,6 +29,7 @@ type api struct {
 	*heart
 	pool   *pool.Pool
 	cages  *jail.Jail
+	border *egress.Perimeter
 	daemon *Daemon
 }
 

@@ -23,6 +23,7 @@ import (
 	"bulkhead/internal/config"
 	"bulkhead/internal/doctor"
 	"bulkhead/internal/durable"
+	"bulkhead/internal/egress"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/guest"
 	"bulkhead/internal/image"
@@ -49,7 +50,10 @@ type Daemon struct {
 	Version string
 	// Clock is the host's time; tests lend theirs.
 	Clock func() time.Time
-	Log   *slog.Logger
+	// Out is the way out of the host for what sandboxes are allowed; nil is
+	// the host's own. Tests lend theirs.
+	Out egress.Out
+	Log *slog.Logger
 }
 
 // Run is the life of the daemon: it returns when ctx ends, or with the error
@@ -86,8 +90,15 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	heart, err := d.heart(db, events, files, cages)
+	log := eventLog{events, d.Log}
+	var heart *heart
+	border, err := d.perimeter(log, func(ctx context.Context, id string, denials []byte) error {
+		return putDenials(ctx, heart, id, denials)
+	})
 	if err != nil {
+		return err
+	}
+	if heart, err = d.heart(parts{db, log, files, cages, border}); err != nil {
 		return err
 	}
 	down.Add("end requests under way", func(ctx context.Context) error {
@@ -98,7 +109,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := heart.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	return d.serve(ctx, &api{heart: heart, pool: files, cages: cages, daemon: d}, events)
+	return d.serve(ctx, &api{heart: heart, pool: files, cages: cages, border: border, daemon: d}, events)
 }
 
 // serve answers requests until ctx ends.
@@ -108,7 +119,7 @@ func (d *Daemon) serve(ctx context.Context, api *api, events *audit.Log) error {
 		return err
 	}
 	s := server.New(server.Options{
-		Sandboxes: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api},
+		Sandboxes: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api}, Egress: borders{api},
 		Events: eventReader(events), Info: api.info, Log: d.Log,
 	})
 	eventLog{events, d.Log}.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
@@ -167,32 +178,39 @@ type heart struct {
 	templates *template.Builder
 }
 
+// parts are what the heart is made from.
+type parts struct {
+	db     *sqlite.DB
+	events eventLog
+	files  *pool.Pool
+	cages  *jail.Jail
+	border *egress.Perimeter
+}
+
 // heart makes the heart from the parts that it knows as contracts.
-func (d *Daemon) heart(db *sqlite.DB, events *audit.Log, files *pool.Pool, cages *jail.Jail) (*heart, error) {
+func (d *Daemon) heart(p parts) (*heart, error) {
 	accel, _, reason := doctor.Accelerator(d.Config.Accel)
 	d.Log.Info("accelerator chosen", "accel", string(accel), "reason", reason)
-	runDir := filepath.Join(d.Config.StateDir, "run")
-	if err := os.MkdirAll(runDir, 0o700); err != nil {
+	if err := os.MkdirAll(d.runDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}
-	log := eventLog{events, d.Log}
 	runner := &live.Runner{
-		Driver: qemu.New(qemu.Config{Binary: d.Config.QEMU, Accel: accel, Jail: cages, Log: d.Log}),
-		Pool:   files,
+		Driver: qemu.New(qemu.Config{Binary: d.Config.QEMU, Accel: accel, Jail: p.cages, Log: d.Log}),
+		Pool:   p.files, Network: networks{p.border},
 		Connect: func(ctx context.Context, conn net.Conn) (live.Guest, error) {
 			return guest.Connect(ctx, conn, d.Clock)
 		},
-		Journal: machines{journal.New(db.Journal())}, RunDir: runDir, Clock: d.Clock, Log: d.Log,
+		Journal: machines{journal.New(p.db.Journal())}, RunDir: d.runDir(), Clock: d.Clock, Log: d.Log,
 	}
 	prepared := template.New(template.Builder{
-		Runner: runner, Store: templates{db.Templates()}, Events: log,
+		Runner: runner, Store: templates{p.db.Templates()}, Events: p.events,
 		Images: images{&image.Builder{Cache: d.Config.CacheDir}, d.Config.GuestAgent},
 		Cache:  d.Config.CacheDir,
 	})
 	return &heart{
 		Manager: sandbox.New(sandbox.Parts{
-			Machines: runner, Templates: prepared, Store: records{db.Sandboxes()},
-			Events: log, Clock: d.Clock, Log: d.Log,
+			Machines: runner, Templates: prepared, Store: records{p.db.Sandboxes()},
+			Events: p.events, Clock: d.Clock, Log: d.Log,
 		}),
 		templates: prepared,
 	}, nil
@@ -213,6 +231,9 @@ func (d *Daemon) jail() (*jail.Jail, error) {
 	}
 	return cages, nil
 }
+
+// runDir holds one folder per machine that runs.
+func (d *Daemon) runDir() string { return filepath.Join(d.Config.StateDir, "run") }
 
 // hostKey reads the key that signs snapshots, and makes it the first time.
 func hostKey(path string) ([]byte, error) {

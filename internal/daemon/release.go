@@ -11,6 +11,7 @@ import (
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/journal"
+	"bulkhead/internal/network"
 	"bulkhead/internal/pool"
 )
 
@@ -35,6 +36,9 @@ func (d *Daemon) Release(ctx context.Context, force bool) error {
 		return fmt.Errorf("read run directories: %w", err)
 	}
 	for _, r := range runs {
+		if err := network.Remove(d.linkPath(r.Name())); err != nil {
+			return fmt.Errorf("remove network of %s: %w", r.Name(), err)
+		}
 		if err := cages.Reap(ctx, filepath.Join(d.Config.StateDir, "run", r.Name())); err != nil {
 			return fmt.Errorf("end VMM of %s: %w", r.Name(), err)
 		}

@@ -85,11 +85,10 @@ func (m *Manager) reattach(ctx context.Context, rec Record) (*live.Machine, stri
 	if !rec.State.Live() {
 		return nil, "", nil
 	}
-	spec, _, err := m.Machines.Spec(pool.MachineID(rec.ID), rec.Size)
-	if err != nil {
+	if _, err := m.Machines.Pool.Machine(pool.MachineID(rec.ID)); err != nil {
 		return nil, "its files are not in the pool: " + err.Error(), nil
 	}
-	vm, err := m.Machines.Driver.Attach(ctx, spec)
+	machine, err := m.Machines.Attach(ctx, pool.MachineID(rec.ID), rec.Size)
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
 		if rec.State.Interrupted(true) == lifecycle.Running {
@@ -99,7 +98,7 @@ func (m *Manager) reattach(ctx context.Context, rec Record) (*live.Machine, stri
 	case err != nil:
 		return nil, "", err
 	}
-	return &live.Machine{VM: vm}, fmt.Sprintf("daemon ended while %s", rec.State), nil
+	return machine, fmt.Sprintf("daemon ended while %s", rec.State), nil
 }
 
 // thaw continues a machine that the last daemon may have left stopped or

@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -51,6 +52,13 @@ func (d driver) Reap(context.Context, string) error           { return nil }
 func (d driver) Attach(context.Context, vmm.Spec) (vmm.Machine, error) {
 	return d.vm, nil
 }
+
+// unconnected is a network of machines that have none.
+type unconnected struct{}
+
+func (unconnected) Open(context.Context, string) (live.Link, error)   { return nil, fs.ErrNotExist }
+func (unconnected) Attach(context.Context, string) (live.Link, error) { return nil, fs.ErrNotExist }
+func (unconnected) Forget(context.Context, string) error              { return nil }
 
 // silent is an agent that goes silent with a call; calls after it wait, too.
 type silent struct {
@@ -130,7 +138,8 @@ func withSilent(t *testing.T, call string, do func(*testing.T, *sandbox.Manager,
 		m := sandbox.New(sandbox.Parts{
 			Machines: &live.Runner{
 				Driver: driver{vm: &vm{done: make(chan struct{})}}, Pool: p, Journal: nothing{},
-				RunDir: runDir, Clock: time.Now, Log: log,
+				Network: unconnected{},
+				RunDir:  runDir, Clock: time.Now, Log: log,
 				Connect: func(ctx context.Context, _ net.Conn) (live.Guest, error) {
 					s := agent.connect().(session)
 					return s, s.on(ctx, "connect")

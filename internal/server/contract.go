@@ -50,6 +50,8 @@ type Egress interface {
 	AddEgressRule(ctx context.Context, ref string, req client.EgressRuleRequest) (client.Egress, error)
 	// TestEgress says what would happen to a connection to "name:port".
 	TestEgress(ctx context.Context, ref, destination string) (client.EgressVerdict, error)
+	// BlastRadius says what the agent in a sandbox can reach.
+	BlastRadius(ctx context.Context, ref string) (client.BlastRadius, error)
 }
 
 // Templates is what can be done with templates.

@@ -11,6 +11,7 @@ func (s *Server) egressRoutes() {
 	s.call("PUT /sandboxes/{ref}/egress", 200, s.setEgress)
 	s.call("POST /sandboxes/{ref}/egress/rules", 200, s.addEgressRule)
 	s.call("POST /sandboxes/{ref}/egress/test", 200, s.testEgress)
+	s.call("GET /sandboxes/{ref}/blast-radius", 200, s.blastRadius)
 }
 
 func (s *Server) egress(r *http.Request) (any, error) {
@@ -55,4 +56,12 @@ func (s *Server) testEgress(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.Egress.TestEgress(r.Context(), ref, req.Destination)
+}
+
+func (s *Server) blastRadius(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.Egress.BlastRadius(r.Context(), ref)
 }

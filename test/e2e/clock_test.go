@@ -1,18 +1,13 @@
 package e2e_test
 
 import (
-	"context"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"bulkhead/internal/config"
 	"bulkhead/internal/daemon"
-	"bulkhead/test/harness"
+	"bulkhead/test/inside"
 )
 
 // A snapshot that slept for an hour comes back with the host's time, and a
@@ -20,7 +15,7 @@ import (
 func TestClockAfterAnHourAsleep(t *testing.T) {
 	var asleep atomic.Int64 // nanoseconds that the host's clock is ahead
 	clock := func() time.Time { return time.Now().Add(time.Duration(asleep.Load())) }
-	h := inProcess(t, clock).Base()
+	h := inside.Run(t, daemon.Daemon{Clock: clock}, nil).Base()
 	b := h.Create("sleeper")
 	// It notes the time ten times a second, so that the first note after the
 	// restore is the first step that it makes.
@@ -64,44 +59,4 @@ func checkClock(t *testing.T, what, says string, from, to time.Time) {
 	if got.Before(from.Add(-skew)) || got.After(to.Add(skew)) {
 		t.Errorf("%s: guest says %s, host's clock was %s to %s", what, got, from, to)
 	}
-}
-
-// inProcess runs a daemon inside the test, with a clock of its own.
-func inProcess(t *testing.T, clock func() time.Time) *harness.Host {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "bh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := harness.Lent(t, dir)
-	cfg, err := config.Load(config.Source{Override: map[string]string{
-		"state_dir": dir, "cache_dir": h.Cache, "guest_agent": filepath.Join(filepath.Dir(h.Bin), "bulkhead-guest"),
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(dir, "daemon.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := daemon.Daemon{Config: cfg, Version: "test", Clock: clock, Log: slog.New(slog.NewTextHandler(log, nil))}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
-	t.Cleanup(func() {
-		h.CLI("rm", "-f", "sleeper") // may never have come to exist
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("daemon: %v", err)
-		}
-		log.Close()
-		if err := d.Release(context.Background(), false); err != nil {
-			t.Error(err)
-		}
-		os.RemoveAll(dir)
-	})
-	if err := h.Await(); err != nil {
-		t.Fatal(err)
-	}
-	return h
 }

@@ -19,7 +19,7 @@ import (
 var layers = [][]string{
 	{"cmd/bulkhead", "cmd/bulkhead-guest"},
 	{"internal/cli", "internal/daemon"},
-	{"internal/attack", "internal/doctor", "internal/server", "internal/sqlite"},
+	{"internal/attack", "internal/doctor", "internal/egress", "internal/server", "internal/sqlite"},
 	{"internal/sandbox"},
 	{"internal/audit", "internal/guest", "internal/guestd", "internal/image", "internal/journal", "internal/pool", "internal/vmm"},
 	{"client", "internal/config", "internal/jail", "internal/link", "internal/network"},
@@ -51,6 +51,8 @@ var fences = []fence{
 		why: "a driver knows VMMs, not what is in them"},
 	{pkg: "internal/jail/...", may: []string{"internal/addressing", "internal/cgroup", "internal/durable", "internal/fault", "internal/unwind"},
 		why: "a cage is data: the jail does not know what runs in it"},
+	{pkg: "internal/egress/...", may: []string{"internal/network", "internal/durable", "internal/fault", "internal/unwind"},
+		why: "the perimeter must be testable without machines"},
 	{pkg: "internal/network", may: []string{"internal/addressing", "internal/fault", "internal/unwind"},
 		why: "it makes namespaces; who may go where is decided elsewhere"},
 	{pkg: "internal/guest", never: []string{"internal/vmm/...", "internal/pool/..."}, why: "it is given a connection"},

@@ -70,10 +70,30 @@ type Journal interface {
 	Owners(ctx context.Context) ([]string, error)
 }
 
+// Network is what machines are connected to.
+type Network interface {
+	// Open makes the network of a machine that is about to start.
+	Open(ctx context.Context, id string) (Link, error)
+	// Attach takes over the network of a machine that runs already. It is
+	// fs.ErrNotExist if it has none.
+	Attach(ctx context.Context, id string) (Link, error)
+	// Forget removes all that a machine has there. Finding nothing is no error.
+	Forget(ctx context.Context, id string) error
+}
+
+// Link is the network of one running machine.
+type Link interface {
+	// Tap is the machine's device; nil if it was attached.
+	Tap() *os.File
+	// Close ends it; repeating it is no error.
+	Close() error
+}
+
 // Runner is what machines are run with.
 type Runner struct {
 	Driver  vmm.Driver
 	Pool    *pool.Pool
+	Network Network
 	Connect func(context.Context, net.Conn) (Guest, error)
 	Journal Journal
 	// RunDir holds one folder per machine, named after its id.
@@ -148,7 +168,7 @@ func (r *Runner) Restore(ctx context.Context, id pool.MachineID, size Size, iden
 	if err != nil {
 		return nil, err
 	}
-	return r.bringUp(ctx, identity, restoreTimeout, func() (vmm.Machine, error) {
+	return r.bringUp(ctx, spec, bringUp{identity, restoreTimeout, func(spec vmm.Spec) (vmm.Machine, error) {
 		vm, err := r.Driver.Restore(ctx, spec, state)
 		if err != nil {
 			return nil, fmt.Errorf("load machine: %w", err)
@@ -157,7 +177,7 @@ func (r *Runner) Restore(ctx context.Context, id pool.MachineID, size Size, iden
 			return nil, errors.Join(fmt.Errorf("continue machine: %w", err), vm.Kill(context.WithoutCancel(ctx)))
 		}
 		return vm, nil
-	})
+	}})
 }
 
 // Boot starts a machine from power-on and returns when its agent has
@@ -167,24 +187,68 @@ func (r *Runner) Boot(ctx context.Context, id pool.MachineID, size Size, identit
 	if err != nil {
 		return nil, err
 	}
-	return r.bringUp(ctx, identity, BootTimeout, func() (vmm.Machine, error) { return r.Driver.Boot(ctx, spec) })
+	return r.bringUp(ctx, spec, bringUp{identity, BootTimeout, func(spec vmm.Spec) (vmm.Machine, error) {
+		return r.Driver.Boot(ctx, spec)
+	}})
 }
 
-func (r *Runner) bringUp(ctx context.Context, identity *machine.Identity, limit time.Duration, start func() (vmm.Machine, error)) (m *Machine, err error) {
+// bringUp is a way to come to a running machine.
+type bringUp struct {
+	identity *machine.Identity
+	limit    time.Duration
+	start    func(vmm.Spec) (vmm.Machine, error)
+}
+
+func (r *Runner) bringUp(ctx context.Context, spec vmm.Spec, b bringUp) (m *Machine, err error) {
 	var undo unwind.Stack
 	defer undo.OnError(ctx, &err)
-	vm, err := start()
+	link, err := r.Network.Open(ctx, spec.ID)
+	if err != nil {
+		return nil, fmt.Errorf("make network: %w", err)
+	}
+	undo.Add("close network", func(context.Context) error { return link.Close() })
+	spec.Tap = link.Tap()
+	vm, err := b.start(spec)
 	if err != nil {
 		return nil, err
 	}
 	undo.Add("kill VMM", vm.Kill)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, b.limit, fmt.Errorf("no answer within %s", b.limit))
 	defer cancel()
-	g, err := r.greet(ctx, vm, identity)
+	g, err := r.greet(ctx, vm, b.identity)
 	if err != nil {
 		return nil, fmt.Errorf("guest: %w", err)
 	}
+	go r.closeAfter(vm, link)
 	return &Machine{VM: vm, Guest: g}, nil
+}
+
+// closeAfter ends a machine's network after the machine, however that ends.
+func (r *Runner) closeAfter(vm vmm.Machine, link Link) {
+	<-vm.Done()
+	if err := link.Close(); err != nil {
+		r.Log.Warn("network is not closed", "err", err)
+	}
+}
+
+// Attach takes over a machine that an earlier daemon left running, with its
+// network. It is os.ErrProcessDone if it no longer runs.
+func (r *Runner) Attach(ctx context.Context, id pool.MachineID, size Size) (*Machine, error) {
+	spec, _, err := r.Spec(id, size)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := r.Driver.Attach(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	link, err := r.Network.Attach(ctx, spec.ID)
+	if err != nil { // it runs on without
+		r.Log.WarnContext(ctx, "machine has no network", "sandbox", spec.ID, "err", err)
+	} else {
+		go r.closeAfter(vm, link)
+	}
+	return &Machine{VM: vm}, nil
 }
 
 // Greet connects to the agent of a machine that runs already, and has it make
@@ -258,6 +322,9 @@ func (r *Runner) Claim(ctx context.Context, id pool.MachineID) error {
 func (r *Runner) Discard(ctx context.Context, id pool.MachineID) error {
 	if err := r.Driver.Reap(ctx, r.Dir(id)); err != nil {
 		return fmt.Errorf("end VMM: %w", err)
+	}
+	if err := r.Network.Forget(ctx, string(id)); err != nil {
+		return fmt.Errorf("remove network: %w", err)
 	}
 	if err := os.RemoveAll(r.Dir(id)); err != nil {
 		return fmt.Errorf("remove run directory: %w", err)

@@ -101,6 +101,14 @@ func networkDevice(spec vmm.Spec) string {
 	return device
 }
 
+// Devices names what a machine consists of, as its guest sees it.
+func Devices() []string {
+	return []string{
+		"network card on a network of its own", "root disk", "random numbers", "balloon",
+		"serial console and channel to the daemon",
+	}
+}
+
 // socketChardev is a socket that listens already: a VMM in its cage makes none.
 func socketChardev(id, name string) string {
 	return fmt.Sprintf("socket,id=%s,server=on,wait=off,fd=%d", id, firstSocket+slices.Index(sockets(), name))

@@ -1,0 +1,217 @@
+package egress
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bulkhead/internal/durable"
+	"bulkhead/internal/egress/names"
+	"bulkhead/internal/egress/policy"
+	"bulkhead/internal/egress/proxy"
+	"bulkhead/internal/network"
+)
+
+// The files of a gate.
+const (
+	policyFile = "policy.yaml"
+	namesFile  = "names.json"
+)
+
+// gate is the perimeter of one sandbox.
+type gate struct {
+	p      *Perimeter
+	id     string
+	log    *slog.Logger
+	ledger *ledger
+	table  *names.Table
+	policy atomic.Pointer[policy.Policy]
+	// news has a token when there are denials that the guest was not told of.
+	news chan struct{}
+
+	mu   sync.Mutex
+	link *Link // guarded by mu; nil while no machine runs
+}
+
+// load reads a gate from its folder, and makes one that is not there.
+func (p *Perimeter) load(id string) (*gate, error) {
+	if err := os.MkdirAll(p.dir(id), 0o700); err != nil {
+		return nil, err
+	}
+	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: newLedger(p.cfg.Clock), table: names.NewTable(), news: make(chan struct{}, 1)}
+	g.policy.Store(p.cfg.Default)
+	switch doc, err := os.ReadFile(g.path(policyFile)); {
+	case err == nil:
+		kept, err := policy.Parse(doc)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", policyFile, err)
+		}
+		g.policy.Store(kept)
+	case !absent(err):
+		return nil, err
+	}
+	switch b, err := os.ReadFile(g.path(namesFile)); {
+	case err == nil:
+		if err := g.table.UnmarshalJSON(b); err != nil {
+			return nil, fmt.Errorf("read %s: %w", namesFile, err)
+		}
+	case !absent(err):
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *gate) path(file string) string { return filepath.Join(g.p.dir(g.id), file) }
+
+func (g *gate) setPolicy(to *policy.Policy) error {
+	if err := durable.WriteFile(g.path(policyFile), to.Marshal(), 0o600); err != nil {
+		return err
+	}
+	g.policy.Store(to)
+	if l := g.current(); l != nil {
+		l.proxy.Recheck()
+	}
+	return nil
+}
+
+// keepNames writes the table, so that a name keeps its stand-in for good.
+func (g *gate) keepNames() {
+	b, err := json.Marshal(g.table)
+	if err == nil {
+		err = durable.WriteFile(g.path(namesFile), b, 0o600)
+	}
+	if err != nil {
+		g.log.Warn("stand-ins are not kept", "err", err)
+	}
+}
+
+func (g *gate) current() *Link {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.link
+}
+
+// open makes a link for a machine that is about to start. The one of the
+// machine before is closed.
+func (g *gate) open(ctx context.Context) (*Link, error) {
+	if err := g.close(); err != nil {
+		return nil, err
+	}
+	net, tap, err := network.Open(ctx, g.p.cfg.LinkPath(g.id))
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{gate: g, net: net, tap: tap}
+	if err := l.serve(ctx); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (g *gate) attach(ctx context.Context) (*Link, error) {
+	net, err := network.Attach(g.p.cfg.LinkPath(g.id))
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{gate: g, net: net}
+	if err := l.serve(ctx); err != nil {
+		return nil, errors.Join(err, net.Close()) // its machine goes on without
+	}
+	return l, nil
+}
+
+// close ends the link that there is.
+func (g *gate) close() error {
+	if l := g.current(); l != nil {
+		return l.Close()
+	}
+	return nil
+}
+
+// decide says what is to become of a connection.
+func (g *gate) decide(_ context.Context, to proxy.Destination) proxy.Verdict {
+	v := g.policy.Load().Decide(policy.Destination{Name: to.Name, Addr: to.Addr, Port: to.Port})
+	return proxy.Verdict{Allow: v.Action == policy.Allow, Rule: v.Rule}
+}
+
+func (g *gate) mayResolve(name string) bool {
+	return g.policy.Load().MayResolve(name).Action == policy.Allow
+}
+
+// refusedName records a question that was not answered.
+func (g *gate) refusedName(q names.Query) {
+	rule := g.policy.Load().MayResolve(q.Name).Rule
+	g.deny(q.Name, rule, q.Reason)
+}
+
+func (g *gate) deny(destination, rule, reason string) {
+	defer func() {
+		select {
+		case g.news <- struct{}{}:
+		default:
+		}
+	}()
+	if g.ledger.denied(destination, rule, reason) {
+		g.p.cfg.Event(context.Background(), "egress.denied", g.id,
+			map[string]string{"destination": destination, "rule": rule, "reason": reason})
+	}
+}
+
+// record notes what became of a connection.
+func (g *gate) record(c proxy.Connection) {
+	destination := c.Dest.String()
+	switch {
+	case c.Opened.IsZero():
+		g.deny(destination, c.Verdict.Rule, c.Reason)
+	case c.Closed.IsZero():
+		g.ledger.opened(destination)
+	default:
+		if c.Reason != "" {
+			g.deny(destination, c.Verdict.Rule, c.Reason)
+		}
+		g.ledger.closed(destination)
+		g.p.cfg.Event(context.Background(), "egress.connection", g.id, map[string]string{
+			"destination": destination, "address": addressText(c.Addr), "rule": c.Verdict.Rule, "reason": c.Reason,
+			"up": strconv.FormatInt(c.Up, 10), "down": strconv.FormatInt(c.Down, 10),
+			"duration": c.Closed.Sub(c.Opened).Round(time.Millisecond).String(),
+		})
+	}
+}
+
+// account counts bytes, and cuts a connection that has taken more than its
+// rule allows.
+func (g *gate) account(to proxy.Destination, up, down int64) error {
+	v := g.policy.Load().Decide(policy.Destination{Name: to.Name, Addr: to.Addr, Port: to.Port})
+	return g.ledger.spend(to.String(), v.Limits, up, down)
+}
+
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// State is what became of a policy.
+type State struct {
+	Dropped map[string]uint64
+	Uses    []Use
+	Denials []Denial
+}
+
+func (g *gate) state() (s State, err error) {
+	s.Uses, s.Denials = g.ledger.read()
+	if l := g.current(); l != nil {
+		s.Dropped, err = l.net.Dropped()
+	}
+	return s, err
+}

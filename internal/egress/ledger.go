@@ -1,0 +1,140 @@
+package egress
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"bulkhead/internal/egress/policy"
+)
+
+const (
+	// keptDenials and keptUses bound what a guest can make us remember.
+	keptDenials = 100
+	keptUses    = 1000
+)
+
+// Use is what one destination has taken.
+type Use struct {
+	Destination       string
+	Connections, Open int
+	Up, Down          int64
+
+	// since is when the window of its limits began, up and down what was
+	// taken in it.
+	since    time.Time
+	up, down int64
+}
+
+// Denial is something that was refused, or several of the same in a row.
+type Denial struct {
+	Time                      time.Time
+	Destination, Rule, Reason string
+	Count                     int
+}
+
+// ledger is what a gate remembers. It is safe for concurrent use.
+type ledger struct {
+	clock func() time.Time
+
+	mu      sync.Mutex
+	uses    map[string]*Use // guarded by mu
+	denials []Denial        // the latest last; guarded by mu
+}
+
+func newLedger(clock func() time.Time) *ledger {
+	return &ledger{clock: clock, uses: map[string]*Use{}}
+}
+
+// use returns the entry of a destination. Those beyond the bound share one.
+func (l *ledger) use(destination string) *Use {
+	u, ok := l.uses[destination]
+	if !ok && len(l.uses) >= keptUses {
+		destination = "others"
+		u, ok = l.uses[destination]
+	}
+	if !ok {
+		u = &Use{Destination: destination}
+		l.uses[destination] = u
+	}
+	return u
+}
+
+func (l *ledger) opened(destination string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.use(destination)
+	u.Connections++
+	u.Open++
+}
+
+func (l *ledger) closed(destination string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.use(destination).Open--
+}
+
+// spend counts bytes, and is an error once a destination has taken more than
+// its limits within their window.
+func (l *ledger) spend(destination string, limits *policy.Limits, up, down int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.use(destination)
+	u.Up += up
+	u.Down += down
+	if limits == nil || limits.Per == 0 {
+		return nil
+	}
+	if now := l.clock(); now.Sub(u.since) >= limits.Per {
+		u.since, u.up, u.down = now, 0, 0
+	}
+	u.up += up
+	u.down += down
+	switch {
+	case limits.UploadBytes > 0 && u.up > limits.UploadBytes:
+		return fmt.Errorf("more than %d bytes were sent within %s", limits.UploadBytes, limits.Per)
+	case limits.DownloadBytes > 0 && u.down > limits.DownloadBytes:
+		return fmt.Errorf("more than %d bytes came within %s", limits.DownloadBytes, limits.Per)
+	}
+	return nil
+}
+
+// denied remembers a refusal, and reports whether it is another than the last
+// few: programs try again and again.
+func (l *ledger) denied(destination, rule, reason string) (news bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.denials, func(d Denial) bool {
+		return d.Destination == destination && d.Rule == rule && d.Reason == reason
+	})
+	d := Denial{Destination: destination, Rule: rule, Reason: reason}
+	if i >= 0 {
+		d = l.denials[i]
+		l.denials = slices.Delete(l.denials, i, i+1)
+	}
+	d.Time = l.clock()
+	d.Count++
+	l.denials = append(l.denials, d)
+	if n := len(l.denials) - keptDenials; n > 0 {
+		l.denials = slices.Delete(l.denials, 0, n)
+	}
+	return i < 0
+}
+
+// read returns copies, uses by name and denials with the latest first.
+func (l *ledger) read() ([]Use, []Denial) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	uses := make([]Use, 0, len(l.uses))
+	for _, u := range slices.SortedFunc(maps.Values(l.uses), func(a, b *Use) int {
+		return cmp.Compare(a.Destination, b.Destination)
+	}) {
+		uses = append(uses, *u)
+	}
+	denials := slices.Clone(l.denials)
+	slices.Reverse(denials)
+	return uses, denials
+}

@@ -1,0 +1,54 @@
+package egress_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"bulkhead/internal/egress"
+	"bulkhead/internal/egress/policy"
+)
+
+func TestLedgerIsBounded(t *testing.T) {
+	l := egress.NewLedger(time.Now)
+	for i := range 5000 {
+		l.Denied(fmt.Sprintf("n%d.example:443", i), "default: deny", "")
+		l.Opened(fmt.Sprintf("n%d.example:443", i))
+	}
+	uses, denials := l.Read()
+	if len(uses) > 1001 || len(denials) != 100 || denials[0].Destination != "n4999.example:443" {
+		t.Errorf("%d uses, %d denials, the latest %+v", len(uses), len(denials), denials[0])
+	}
+}
+
+func TestSameDenialsAreOne(t *testing.T) {
+	l := egress.NewLedger(time.Now)
+	if !l.Denied("a:1", "r", "") || l.Denied("a:1", "r", "") || !l.Denied("b:1", "r", "") || l.Denied("a:1", "r", "") {
+		t.Error("what is news and what is not is mixed up")
+	}
+	if _, d := l.Read(); len(d) != 2 || d[0].Destination != "a:1" || d[0].Count != 3 {
+		t.Errorf("kept %+v", d)
+	}
+}
+
+func TestBudgets(t *testing.T) {
+	now := time.Unix(0, 0)
+	l := egress.NewLedger(func() time.Time { return now })
+	limits := &policy.Limits{UploadBytes: 100, DownloadBytes: 1000, Per: time.Hour}
+	for i, tt := range []struct {
+		wait     time.Duration
+		up, down int64
+		cut      bool
+	}{
+		{0, 60, 0, false}, {0, 40, 1000, false}, {0, 1, 0, true}, {time.Minute, 0, 1, true},
+		{time.Hour, 100, 0, false}, {0, 0, 1001, true},
+	} {
+		now = now.Add(tt.wait)
+		if err := l.Spend("a:1", limits, tt.up, tt.down); (err != nil) != tt.cut {
+			t.Errorf("step %d: %v", i, err)
+		}
+	}
+	if err := l.Spend("b:1", nil, 1<<40, 1<<40); err != nil {
+		t.Errorf("without limits: %v", err)
+	}
+}

@@ -1,0 +1,178 @@
+// Package egress is the perimeter of every sandbox: what its guest may talk
+// to, by name, decided outside of it.
+//
+//	guest ──DNS──► names    answers with a stand-in address for allowed names
+//	guest ──TCP──► proxy    takes the name from the stand-in, asks the policy,
+//	                        checks what the bytes say of themselves, and dials
+//	                        the real host from here
+//
+// Each sandbox has a gate: its policy, its table of stand-ins and what it has
+// used, kept in a folder of its own; and, while its machine runs, the link of
+// package network, whose sockets the gate serves. The policy may change at any
+// time. A sandbox that is removed is forgotten.
+//
+// egress must not know VMMs or records. A Perimeter is safe for concurrent
+// use.
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"bulkhead/internal/egress/policy"
+	"bulkhead/internal/fault"
+)
+
+// Config says what a perimeter is made from.
+type Config struct {
+	// Dir holds one folder per sandbox.
+	Dir string
+	// LinkPath says where the network of a sandbox is pinned.
+	LinkPath func(id string) string
+	// Default is the policy of a new sandbox.
+	Default *policy.Policy
+	// Out is the way out of the host.
+	Out Out
+	// Event records a decision. It may be slow.
+	Event func(ctx context.Context, kind, id string, fields map[string]string)
+	// Tell gives a guest the list of its own denials, a JSON document. It may
+	// be slow and may fail.
+	Tell  func(ctx context.Context, id string, denials []byte) error
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Out is the way out of the host, for what was allowed.
+type Out interface {
+	Resolve(ctx context.Context, name string) ([]netip.Addr, error)
+	Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
+}
+
+// Perimeter is the gates of all sandboxes.
+type Perimeter struct {
+	cfg Config
+
+	mu    sync.Mutex
+	gates map[string]*gate // guarded by mu
+}
+
+// New returns a perimeter. It starts nothing.
+func New(cfg Config) *Perimeter { return &Perimeter{cfg: cfg, gates: map[string]*gate{}} }
+
+// gate returns the gate of a sandbox. A sandbox without one gets one with the
+// default policy. id has been checked by the pool: it is no path.
+func (p *Perimeter) gate(id string) (*gate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g, ok := p.gates[id]; ok {
+		return g, nil
+	}
+	g, err := p.load(id)
+	if err != nil {
+		return nil, fmt.Errorf("egress of %s: %w", id, err)
+	}
+	p.gates[id] = g
+	return g, nil
+}
+
+// Open makes the network of a machine that is about to start, and serves it
+// until Close of the link. The machine's tap belongs to the link.
+func (p *Perimeter) Open(ctx context.Context, id string) (*Link, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return nil, err
+	}
+	return g.open(ctx)
+}
+
+// Attach serves the network of a machine that an earlier daemon started. It is
+// fs.ErrNotExist if there is none.
+func (p *Perimeter) Attach(ctx context.Context, id string) (*Link, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return nil, err
+	}
+	return g.attach(ctx)
+}
+
+// Forget removes all that a sandbox has here, its network included. Finding
+// nothing is no error.
+func (p *Perimeter) Forget(ctx context.Context, id string) error {
+	p.mu.Lock()
+	g := p.gates[id]
+	delete(p.gates, id)
+	p.mu.Unlock()
+	var err error
+	if g != nil {
+		err = g.close()
+	}
+	return errors.Join(err, removeLink(p.cfg.LinkPath(id)), os.RemoveAll(p.dir(id)))
+}
+
+func (p *Perimeter) dir(id string) string { return filepath.Join(p.cfg.Dir, id) }
+
+// Policy returns the policy in force.
+func (p *Perimeter) Policy(id string) (*policy.Policy, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return nil, err
+	}
+	return g.policy.Load(), nil
+}
+
+// SetPolicy puts a policy in force at once, and closes the connections that
+// it forbids.
+func (p *Perimeter) SetPolicy(ctx context.Context, id string, to *policy.Policy) error {
+	g, err := p.gate(id)
+	if err != nil {
+		return err
+	}
+	if err := g.setPolicy(to); err != nil {
+		return fmt.Errorf("set egress policy of %s: %w", id, err)
+	}
+	p.cfg.Event(ctx, "egress.policy", id, map[string]string{"default": string(to.Default)})
+	return nil
+}
+
+// Test says what would happen to a connection.
+func (p *Perimeter) Test(id string, to policy.Destination) (policy.Verdict, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return policy.Verdict{}, err
+	}
+	return g.policy.Load().Decide(to), nil
+}
+
+// State returns what became of a policy.
+func (p *Perimeter) State(id string) (State, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return State{}, err
+	}
+	return g.state()
+}
+
+// Dial connects to a port of a running sandbox's guest.
+func (p *Perimeter) Dial(ctx context.Context, id string, port uint16) (net.Conn, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return nil, err
+	}
+	l := g.current()
+	if l == nil {
+		return nil, fault.New(fault.WrongState, "sandbox %s has no network: it does not run", id)
+	}
+	return l.net.Dial(ctx, port)
+}
+
+// exists reports whether err is anything but that something does not exist.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,176 @@
+// Package proxy carries the TCP connections of one sandbox to where they may
+// go.
+//
+// The address that a guest connects to stands for a name. The policy decides
+// about the name and the port; then what the first bytes say of themselves, a
+// name in TLS or the host of each HTTP request, must be that name too: whoever
+// shares the address of an allowed host must not be reached by its name. On the
+// ports where only these two are spoken, nobody is dialled before that is known,
+// and nothing else is passed.
+//
+//	refused       the connection is reset at once; plain HTTP on port 80 gets an
+//	              answer that says why
+//	TLS           checked once, then the kernel moves the bytes
+//	HTTP          checked request by request; answers are moved by the kernel
+//	other ports   what is neither is passed as it is
+//
+// proxy must not know policies, names or networks: all comes as functions. A
+// Proxy is safe for concurrent use.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Destination is where a guest wants to go.
+type Destination struct {
+	// Name is "" for an address that stands for none.
+	Name string
+	Addr netip.Addr
+	Port uint16
+}
+
+// String is "name:port" or "address:port".
+func (d Destination) String() string {
+	if d.Name != "" {
+		return fmt.Sprintf("%s:%d", d.Name, d.Port)
+	}
+	return netip.AddrPortFrom(d.Addr, d.Port).String()
+}
+
+// Verdict is a decision, and the rule that made it in words.
+type Verdict struct {
+	Allow bool
+	Rule  string
+}
+
+// Connection is what became of one: it is recorded when it was refused or
+// begins, and again when a begun one ends.
+type Connection struct {
+	Dest Destination
+	// Addr is the real address; invalid if there was none.
+	Addr    netip.Addr
+	Verdict Verdict
+	// Reason says why it was refused or cut although a rule allows it.
+	Reason string
+	// Up and Down are bytes from and to the guest.
+	Up, Down int64
+	// Opened is zero for a refused one, Closed for one that begins.
+	Opened, Closed time.Time
+}
+
+// Proxy serves the guest of one sandbox. All fields are needed.
+type Proxy struct {
+	// Name returns what an address stands for.
+	Name func(netip.Addr) (string, bool)
+	// Decide may wait.
+	Decide func(context.Context, Destination) Verdict
+	// Dial resolves and connects; DialAddr is for addresses.
+	Dial     func(ctx context.Context, name string, port uint16) (net.Conn, netip.Addr, error)
+	DialAddr func(ctx context.Context, a netip.Addr, port uint16) (net.Conn, error)
+	// Original says where a connection was meant to go.
+	Original func(net.Conn) (netip.AddrPort, error)
+	// Account is told of bytes that are about to be moved, or were; an error
+	// cuts the connection.
+	Account func(d Destination, up, down int64) error
+	Record  func(Connection)
+	// MaxConns is how many may be open at once.
+	MaxConns int
+	Clock    func() time.Time
+	Log      *slog.Logger
+
+	mu sync.Mutex
+	// open holds how to cut each connection; guarded by mu.
+	open map[*session]context.CancelCauseFunc
+}
+
+// errForbidden is why connections are cut that a new policy forbids.
+var errForbidden = errors.New("a new policy forbids it")
+
+// Serve serves l until ctx ends and every connection is closed. It closes l.
+func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			l.Close()
+			return fmt.Errorf("accept connection: %w", err)
+		}
+		guest, ok := conn.(*net.TCPConn)
+		if !ok {
+			conn.Close()
+			return fmt.Errorf("%T is no TCP connection", conn)
+		}
+		all.Go(func() { p.serve(ctx, guest) })
+	}
+}
+
+// Recheck cuts the connections that are no longer allowed.
+func (p *Proxy) Recheck() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s, cut := range p.open {
+		if !p.Decide(context.Background(), s.Dest).Allow {
+			cut(errForbidden)
+		}
+	}
+}
+
+// serve carries one connection.
+func (p *Proxy) serve(ctx context.Context, guest *net.TCPConn) {
+	defer guest.Close()
+	to, err := p.Original(guest)
+	if err != nil {
+		p.Log.DebugContext(ctx, "connection without a destination", "err", err)
+		return
+	}
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	s := &session{p: p, guest: guest, Connection: Connection{Dest: Destination{Addr: to.Addr(), Port: to.Port()}}}
+	s.Dest.Name, _ = p.Name(to.Addr())
+	if s.Verdict = p.Decide(ctx, s.Dest); !s.Verdict.Allow {
+		s.refuse("")
+		return
+	}
+	if !p.enter(s, cut) {
+		s.refuse(fmt.Sprintf("%d connections are open already", p.MaxConns))
+		return
+	}
+	defer p.leave(s)
+	// Whatever waits on one of the two connections ends with ctx.
+	stop := context.AfterFunc(ctx, s.cut)
+	defer stop()
+	s.run(ctx)
+}
+
+func (p *Proxy) enter(s *session, cut context.CancelCauseFunc) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.open) >= p.MaxConns {
+		return false
+	}
+	if p.open == nil {
+		p.open = map[*session]context.CancelCauseFunc{}
+	}
+	p.open[s] = cut
+	return true
+}
+
+func (p *Proxy) leave(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, s)
+}

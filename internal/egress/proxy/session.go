@@ -1,0 +1,319 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bulkhead/internal/egress/sniff"
+)
+
+const (
+	// portHTTP and portTLS are those on which nothing else is spoken.
+	portHTTP, portTLS = 80, 443
+	// sayLimit bounds how long a guest may take to say what it wants on these,
+	// and how long it is answered before a refusal.
+	sayLimit = 30 * time.Second
+	// dialLimit bounds the way out.
+	dialLimit = 30 * time.Second
+	// piece is how many bytes are moved before they are accounted.
+	piece = 1 << 20
+)
+
+// session is one connection that is carried.
+type session struct {
+	Connection
+	p     *Proxy
+	guest *net.TCPConn
+	// first is what the guest has said and nobody has passed on yet.
+	first []byte
+
+	up, down atomic.Int64
+
+	mu  sync.Mutex
+	out net.Conn // guarded by mu; nil until it is dialled
+	// why is the first reason for which it was cut; guarded by mu.
+	why error
+	// gone is set once it was cut; guarded by mu.
+	gone bool
+}
+
+// fail cuts the connection for a reason.
+func (s *session) fail(why error) {
+	s.mu.Lock()
+	if s.why == nil {
+		s.why = why
+	}
+	s.mu.Unlock()
+	s.cut()
+}
+
+// cut resets both ends.
+func (s *session) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	reset(s.guest)
+	if s.out != nil {
+		reset(s.out)
+	}
+}
+
+// reset closes a connection so that the other end sees at once that it was
+// cut.
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetLinger(0)
+	}
+	c.Close()
+}
+
+// run carries the connection until both directions have ended.
+func (s *session) run(ctx context.Context) {
+	clientFirst := s.Dest.Name != "" && (s.Dest.Port == portHTTP || s.Dest.Port == portTLS)
+	if clientFirst {
+		if err := s.listen(); err != nil {
+			s.refuse(err.Error())
+			return
+		}
+	}
+	if err := s.dial(ctx); err != nil {
+		s.refuse(err.Error())
+		return
+	}
+	s.Opened = s.p.Clock()
+	s.p.Record(s.Connection)
+	var both sync.WaitGroup
+	both.Go(func() {
+		if err := s.carryUp(); err != nil {
+			s.fail(err)
+		}
+	})
+	both.Go(func() {
+		if err := s.move(s.guest, s.out, &s.down); err != nil {
+			s.fail(err)
+		}
+	})
+	both.Wait()
+	s.end(ctx)
+}
+
+func (s *session) end(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Close()
+	switch {
+	case ctx.Err() != nil:
+		s.Reason = context.Cause(ctx).Error()
+	case s.why != nil && errors.As(s.why, new(refusal)):
+		s.Reason = s.why.Error()
+	}
+	s.Up, s.Down, s.Closed = s.up.Load(), s.down.Load(), s.p.Clock()
+	s.p.Record(s.Connection)
+}
+
+// refusal is a reason that is not the network's.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// listen waits until the guest has said what it wants, and checks that before
+// anybody is dialled.
+func (s *session) listen() error {
+	s.guest.SetReadDeadline(time.Now().Add(sayLimit))
+	defer s.guest.SetReadDeadline(time.Time{})
+	if err := s.more(); err != nil {
+		return refusal("nothing was said")
+	}
+	if s.Dest.Port == portTLS && !sniff.IsTLS(s.first) {
+		return refusal("only TLS may be spoken on port 443")
+	}
+	if sniff.IsTLS(s.first) {
+		return s.checkTLS()
+	}
+	_, err := s.head()
+	return err
+}
+
+// more reads more of what the guest says into first.
+func (s *session) more() error {
+	buf := make([]byte, 4<<10)
+	n, err := s.guest.Read(buf)
+	s.first = append(s.first, buf[:n]...)
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// checkTLS reads a ClientHello, which must say the name.
+func (s *session) checkTLS() error {
+	for {
+		h, err := sniff.ClientHello(s.first)
+		if errors.Is(err, sniff.ErrMore) {
+			if len(s.first) > 2*sniff.MaxHello {
+				return refusal("the beginning of TLS is too long")
+			}
+			if err := s.more(); err != nil {
+				return refusal("the beginning of TLS is cut off")
+			}
+			continue
+		}
+		switch {
+		case err != nil:
+			return refusal("TLS: " + err.Error())
+		case h.Hidden:
+			return refusal("TLS hides its name (encrypted ClientHello)")
+		case h.Name == "":
+			return refusal("TLS says no name")
+		case h.Name != sniff.Name(s.Dest.Name):
+			return refusal(fmt.Sprintf("TLS says another name: %.100q", h.Name))
+		}
+		return nil
+	}
+}
+
+// head reads the head of a request, which must be for the name.
+func (s *session) head() (sniff.Head, error) {
+	for {
+		h, err := sniff.RequestHead(s.first)
+		if errors.Is(err, sniff.ErrMore) {
+			if !s.maybeHTTP() {
+				return h, refusal("what is said is no HTTP")
+			}
+			if err := s.more(); err != nil {
+				return h, refusal("the request is cut off")
+			}
+			continue
+		}
+		if err != nil {
+			return h, refusal("HTTP: " + err.Error())
+		}
+		if h.Host != sniff.Name(s.Dest.Name) {
+			return h, refusal(fmt.Sprintf("the request is for another host: %.100q", h.Host))
+		}
+		return h, nil
+	}
+}
+
+func (s *session) dial(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	var out net.Conn
+	var err error
+	if s.Dest.Name == "" {
+		s.Addr = s.Dest.Addr
+		out, err = s.p.DialAddr(ctx, s.Dest.Addr, s.Dest.Port)
+	} else {
+		out, s.Addr, err = s.p.Dial(ctx, s.Dest.Name, s.Dest.Port)
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out = out
+	if s.gone { // it was cut while it was dialled
+		reset(out)
+		return errForbidden
+	}
+	return nil
+}
+
+// carryUp carries what the guest says.
+func (s *session) carryUp() error {
+	if s.Dest.Name == "" { // an address says nothing that could be checked
+		return s.move(s.out, s.guest, &s.up)
+	}
+	if len(s.first) == 0 {
+		if err := s.more(); errors.Is(err, io.EOF) {
+			return halfClose(s.out)
+		} else if err != nil {
+			return err
+		}
+		if sniff.IsTLS(s.first) {
+			if err := s.checkTLS(); err != nil {
+				return err
+			}
+		}
+	}
+	if s.Dest.Port == portHTTP && !sniff.IsTLS(s.first) || !sniff.IsTLS(s.first) && s.speaksHTTP() {
+		return s.carryHTTP()
+	}
+	if err := s.pass(len(s.first)); err != nil {
+		return err
+	}
+	return s.move(s.out, s.guest, &s.up)
+}
+
+// maybeHTTP reports whether what was said can still become a request.
+func (s *session) maybeHTTP() bool { return !sniff.EndsLine(s.first) || sniff.NamesHTTP(s.first) }
+
+// speaksHTTP reads until it is clear whether the first line is that of an
+// HTTP request.
+func (s *session) speaksHTTP() bool {
+	for sniff.IsHTTP(s.first) {
+		if _, err := sniff.RequestHead(s.first); err == nil {
+			return true
+		} else if !errors.Is(err, sniff.ErrMore) {
+			return sniff.NamesHTTP(s.first)
+		}
+		if !s.maybeHTTP() {
+			return false
+		}
+		if sniff.EndsLine(s.first) {
+			return true
+		}
+		if s.more() != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// pass passes on n bytes of what the guest has said.
+func (s *session) pass(n int) error {
+	if err := s.p.Account(s.Dest, int64(n), 0); err != nil {
+		return refusal(err.Error())
+	}
+	sent, err := s.out.Write(s.first[:n])
+	s.up.Add(int64(sent))
+	s.first = s.first[n:]
+	return err
+}
+
+// move moves bytes until their end, in pieces, and then closes that direction.
+// Between two TCP connections the kernel moves them (splice(2)).
+func (s *session) move(to, from net.Conn, count *atomic.Int64) error {
+	for {
+		n, err := io.CopyN(to, from, piece)
+		count.Add(n)
+		up, down := n, int64(0)
+		if count == &s.down {
+			up, down = 0, n
+		}
+		if limit := s.p.Account(s.Dest, up, down); limit != nil {
+			return refusal(limit.Error())
+		}
+		if errors.Is(err, io.EOF) {
+			return halfClose(to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// halfClose tells the other end that no more comes. One that is gone has been
+// told.
+func halfClose(c net.Conn) error {
+	if t, ok := c.(interface{ CloseWrite() error }); ok {
+		t.CloseWrite()
+	}
+	return nil
+}
