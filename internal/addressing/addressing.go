@@ -11,6 +11,8 @@ const (
 	// MAC is the guest's. The first byte marks it as locally administered
 	// (IEEE 802).
 	MAC = "52:54:00:00:00:01"
+	// GatewayMAC is the host's: a restored guest remembers it.
+	GatewayMAC = "52:54:00:00:00:fe"
 	// Device is the guest's name for it.
 	Device = "eth0"
 )

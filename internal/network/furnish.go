@@ -76,6 +76,13 @@ func raise() error {
 	if err != nil {
 		return err
 	}
+	own, err := net.ParseMAC(addressing.GatewayMAC)
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetHardwareAddr(tap, own); err != nil {
+		return fmt.Errorf("set MAC: %w", err)
+	}
 	bits := addressing.Link().Bits()
 	address := &netlink.Addr{IPNet: &net.IPNet{IP: addressing.Gateway().AsSlice(), Mask: net.CIDRMask(bits, 32)}}
 	if err := netlink.AddrAdd(tap, address); err != nil {

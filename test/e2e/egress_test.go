@@ -1,26 +1,113 @@
 package e2e_test
 
 import (
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"bulkhead/client"
+	"bulkhead/internal/egress/policy"
+	"bulkhead/test/harness"
 )
 
-// An ordinary client installs an ordinary package with the default policy.
+// An ordinary client installs an ordinary package with the policy that every
+// sandbox has at first.
 func TestAptInstalls(t *testing.T) {
-	b := host(t).Create("apt")
+	h := host(t)
+	b := h.Create("apt")
+	mirror := b.Sh(`sed -n 's#^deb [^h]*http://\([^/]*\)/.*#\1#p' /etc/apt/sources.list | head -1`)
+	addresses, err := net.LookupHost(mirror)
+	if err != nil {
+		t.Skipf("this host does not reach %s: %v", mirror, err)
+	}
+	openPrivate(t, h, b, addresses)
 	b.Sh("apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends tree")
 	if got := b.Sh("tree --version"); !strings.Contains(got, "tree v") {
 		t.Errorf("tree says %q", got)
 	}
 	var e client.Egress
-	host(t).JSON(&e, "egress", "show", b.Name)
+	h.JSON(&e, "egress", "show", b.Name)
 	var down int64
 	for _, u := range e.Used {
 		down += u.DownBytes
 	}
 	if down < 1<<20 { // the lists alone are more
 		t.Errorf("%d bytes were counted: %+v", down, e.Used)
+	}
+	var r client.BlastRadius
+	h.JSON(&r, "blast-radius", b.Name)
+	if len(r.Holes) > 0 || len(r.Neighbours) > 0 || len(r.Network) < 10 || r.Host == nil {
+		t.Errorf("blast radius %+v", r)
+	}
+}
+
+// openPrivate names addresses that are not public: a mirror of the house, on
+// a host that has one.
+func openPrivate(t *testing.T, h *harness.Host, b *harness.Box, addresses []string) {
+	t.Helper()
+	for _, a := range addresses {
+		if _, forbidden := policy.Forbidden(netip.MustParseAddr(a)); forbidden {
+			h.Must("egress", "allow", b.Name, a+"/32:80,443")
+		}
+	}
+}
+
+// A refusal says what was refused, by which rule, and what to do, to whoever
+// looks; and a change of the policy counts at once.
+func TestDenialsExplainThemselves(t *testing.T) {
+	h := host(t)
+	b := h.Create("denied")
+	if r := b.Exec("getent", "hosts", "forbidden.example"); r.Code == 0 {
+		t.Errorf("resolved: %s", r.Stdout)
+	}
+	b.Sh(`until grep -q forbidden.example /run/bulkhead/denied.json 2>/dev/null; do sleep 0.1; done`)
+	if got := b.Sh("cat /run/bulkhead/denied.json"); !strings.Contains(got, "default: deny") || !strings.Contains(got, "bulkhead egress allow") {
+		t.Errorf("the guest is told %s", got)
+	}
+	if got := h.Must("egress", "log", b.Name); !strings.Contains(got, "forbidden.example") {
+		t.Errorf("the operator is told %s", got)
+	}
+	if got := h.Must("events", "--output", "json"); !strings.Contains(got, "egress.denied") {
+		t.Error("no event was recorded")
+	}
+	if r := h.CLI("egress", "test", b.Name, "forbidden.example:443"); r.Code == 0 || !strings.Contains(r.Stdout, "default: deny") {
+		t.Errorf("test says %s%s", r.Stdout, r.Stderr)
+	}
+	h.Must("egress", "allow", b.Name, "forbidden.example")
+	h.Must("egress", "test", b.Name, "forbidden.example:443")
+	if got := b.Sh("getent ahostsv4 forbidden.example"); !strings.Contains(got, "198.18.") {
+		t.Errorf("after it was allowed it resolves to %s", got)
+	}
+	stand := b.Sh("getent ahostsv4 forbidden.example | head -1 | cut -d' ' -f1")
+	b.Snapshot("kept")
+	b.Rollback("kept")
+	if again := b.Sh("getent ahostsv4 forbidden.example | head -1 | cut -d' ' -f1"); again != stand {
+		t.Errorf("it stood for %s and stands for %s after a rollback", stand, again)
+	}
+	if got := h.Must("egress", "show", b.Name); !strings.Contains(got, "forbidden.example") {
+		t.Errorf("the policy is gone after a rollback: %s", got)
+	}
+}
+
+// A policy with a mistake is refused by line and field, and the one before
+// stays.
+func TestBadPolicies(t *testing.T) {
+	h := host(t)
+	b := h.Create("policies")
+	before := h.Must("egress", "show", b.Name)
+	for doc, want := range map[string]string{
+		"version: 1\nfoo: 1\n": "line 2",
+		"version: 1\nrules:\n  - {cidr: 10.0.0.0/40, ports: [1], action: allow}\n":         "line 3",
+		"version: 1\nrules:\n  - {name: a.example, ports: [0], action: allow}\n":           "0 is not a port",
+		"version: 1\nrules:\n  - {name: a.*.example, action: allow}\n":                     "line 3",
+		"version: 1\nrules:\n  - {name: a.example, action: deny, limits: {upload: 1MB}}\n": "line 3",
+	} {
+		if r := h.CLIWith(doc, "egress", "set", b.Name, "-"); r.Code == 0 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("%q: exit %d, %s", doc, r.Code, r.Stderr)
+		}
+	}
+	if after := h.Must("egress", "show", b.Name); after != before {
+		t.Errorf("the policy has changed:\n%s\nwas\n%s", after, before)
 	}
 }

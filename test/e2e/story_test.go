@@ -184,7 +184,7 @@ import socket
 for ip in ("10.0.2.2", "192.168.0.1", "169.254.169.254", "1.1.1.1"):
     s = socket.socket(); s.settimeout(1)
     try:
-        s.connect((ip, 80)); print("reached", ip)
+        s.connect((ip, 80)); s.sendall(b"x"); print("reached", ip, s.recv(1))
     except OSError as e:
         print("no way:", e.strerror or e)
 `)
