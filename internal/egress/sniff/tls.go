@@ -61,7 +61,7 @@ func ClientHello(b []byte) (Hello, error) {
 	r.vector16()   // cipher suites
 	r.vector8()    // compression
 	extensions := r.vector16()
-	if r != nil && len(r) > 0 || extensions == nil {
+	if len(r) > 0 || extensions == nil {
 		return Hello{}, errors.New("ClientHello has another form")
 	}
 	return readExtensions(extensions)
