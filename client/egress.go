@@ -94,6 +94,37 @@ func (c *Client) BlastRadius(ctx context.Context, ref string) (b BlastRadius, er
 	return b, err
 }
 
+// EgressQuestion is a destination that waits for the operator.
+type EgressQuestion struct {
+	SandboxID   string    `json:"sandboxID"`
+	Sandbox     string    `json:"sandbox"`
+	Destination string    `json:"destination"`
+	Since       time.Time `json:"since"`
+	// Waiting is how many connections wait for it.
+	Waiting int `json:"waiting"`
+}
+
+// EgressAnswer answers a question.
+type EgressAnswer struct {
+	Destination string `json:"destination"`
+	Allow       bool   `json:"allow"`
+	// Always makes it a rule of the policy.
+	Always bool `json:"always,omitempty"`
+	// ForSeconds is how long an approval counts; 0 is for those who wait.
+	ForSeconds int `json:"forSeconds,omitempty"`
+}
+
+// EgressPending lists what waits for the operator, of all sandboxes.
+func (c *Client) EgressPending(ctx context.Context) (all []EgressQuestion, err error) {
+	err = c.call(ctx, "GET", "/egress/pending", nil, &all)
+	return all, err
+}
+
+// AnswerEgress answers a question of a sandbox.
+func (c *Client) AnswerEgress(ctx context.Context, ref string, a EgressAnswer) error {
+	return c.call(ctx, "POST", sandboxPath(ref, "egress", "answer"), a, nil)
+}
+
 // Egress returns what a sandbox may talk to.
 func (c *Client) Egress(ctx context.Context, ref string) (e Egress, err error) {
 	err = c.call(ctx, "GET", sandboxPath(ref, "egress"), nil, &e)

@@ -3,8 +3,11 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/egress"
+	"bulkhead/internal/fault"
 	"bulkhead/internal/vmm/qemu"
 )
 
@@ -41,4 +44,43 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 		r.Holes = append(r.Holes, fmt.Sprintf("%s is %s, must be %s", d.What, d.Got, d.Want))
 	}
 	return r, nil
+}
+
+// EgressPending implements server.Egress.
+func (b borders) EgressPending(context.Context) ([]client.EgressQuestion, error) {
+	var all []client.EgressQuestion
+	for _, s := range b.Manager.List() {
+		questions, err := b.border.Pending(string(s.ID))
+		if err != nil {
+			return nil, err
+		}
+		for _, q := range questions {
+			all = append(all, client.EgressQuestion{
+				SandboxID: string(s.ID), Sandbox: s.Name, Destination: q.Destination, Since: q.Since, Waiting: q.Waiting,
+			})
+		}
+	}
+	return all, nil
+}
+
+// maxApproval bounds how long an approval counts without being a rule.
+const maxApproval = 30 * 24 * time.Hour
+
+// AnswerEgress implements server.Egress.
+func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAnswer) error {
+	id, err := b.id(ref)
+	if err != nil {
+		return err
+	}
+	lasts := time.Duration(a.ForSeconds) * time.Second
+	if a.ForSeconds < 0 || a.ForSeconds > int(maxApproval/time.Second) {
+		return fault.New(fault.Invalid, "an approval counts for at most %s", maxApproval).Hint("make it a rule: --always")
+	}
+	if a.Always {
+		rule := client.EgressRuleRequest{Destination: a.Destination, Allow: a.Allow}
+		if _, err := b.AddEgressRule(ctx, id, rule); err != nil {
+			return err
+		}
+	}
+	return b.border.Answer(ctx, id, a.Destination, egress.Answer{Allow: a.Allow, For: lasts})
 }

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"context"
 	"time"
 
 	"bulkhead/internal/egress/policy"
@@ -21,3 +22,16 @@ func (l Ledger) Read() ([]Use, []Denial)   { return l.l.read() }
 func (l Ledger) Spend(destination string, limits *policy.Limits, up, down int64) error {
 	return l.l.spend(destination, limits, up, down)
 }
+
+// Desk is where questions wait.
+type Desk struct{ d *desk }
+
+// NewDesk makes one.
+func NewDesk(clock func() time.Time) Desk { return Desk{newDesk(clock)} }
+
+// Ask, Answer and Questions are its methods.
+func (d Desk) Ask(ctx context.Context, destination string, tell func()) (bool, string) {
+	return d.d.ask(ctx, destination, tell)
+}
+func (d Desk) Answer(destination string, a Answer) error { return d.d.answer(destination, a) }
+func (d Desk) Questions() []Question                     { return d.d.questions() }

@@ -33,6 +33,7 @@ type gate struct {
 	id     string
 	log    *slog.Logger
 	ledger *ledger
+	desk   *desk
 	table  *names.Table
 	policy atomic.Pointer[policy.Policy]
 	// news has a token when there are denials that the guest was not told of.
@@ -47,7 +48,7 @@ func (p *Perimeter) load(id string) (*gate, error) {
 	if err := os.MkdirAll(p.dir(id), 0o700); err != nil {
 		return nil, err
 	}
-	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: newLedger(p.cfg.Clock), table: names.NewTable(), news: make(chan struct{}, 1)}
+	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: newLedger(p.cfg.Clock), desk: newDesk(p.cfg.Clock), table: names.NewTable(), news: make(chan struct{}, 1)}
 	g.policy.Store(p.cfg.Default)
 	switch doc, err := os.ReadFile(g.path(policyFile)); {
 	case err == nil:
@@ -138,13 +139,30 @@ func (g *gate) close() error {
 }
 
 // decide says what is to become of a connection.
-func (g *gate) decide(_ context.Context, to proxy.Destination) proxy.Verdict {
-	v := g.policy.Load().Decide(policy.Destination{Name: to.Name, Addr: to.Addr, Port: to.Port})
-	return proxy.Verdict{Allow: v.Action == policy.Allow, Rule: v.Rule}
+func (g *gate) decide(ctx context.Context, to proxy.Destination) proxy.Verdict {
+	v := g.verdict(to)
+	if v.Action != policy.Ask {
+		return proxy.Verdict{Allow: v.Action == policy.Allow, Rule: v.Rule}
+	}
+	allow, words := g.desk.ask(ctx, to.String(), func() {
+		g.p.cfg.Event(ctx, "egress.asked", g.id, map[string]string{"destination": to.String(), "rule": v.Rule})
+		g.log.WarnContext(ctx, "egress waits for an answer: bulkhead egress pending", "op", "egress")
+	})
+	return proxy.Verdict{Allow: allow, Rule: v.Rule + ", " + words}
 }
 
+func (g *gate) verdict(to proxy.Destination) policy.Verdict {
+	return g.policy.Load().Decide(policy.Destination{Name: to.Name, Addr: to.Addr, Port: to.Port})
+}
+
+// forbids says whether a connection that is open may not go on. One that was
+// approved may.
+func (g *gate) forbids(to proxy.Destination) bool { return g.verdict(to).Action == policy.Deny }
+
+// mayResolve says whether a name is answered. About one that is to be asked
+// for, the connection asks.
 func (g *gate) mayResolve(name string) bool {
-	return g.policy.Load().MayResolve(name).Action == policy.Allow
+	return g.policy.Load().MayResolve(name).Action != policy.Deny
 }
 
 // refusedName records a question that was not answered.
@@ -190,8 +208,7 @@ func (g *gate) record(c proxy.Connection) {
 // account counts bytes, and cuts a connection that has taken more than its
 // rule allows.
 func (g *gate) account(to proxy.Destination, up, down int64) error {
-	v := g.policy.Load().Decide(policy.Destination{Name: to.Name, Addr: to.Addr, Port: to.Port})
-	return g.ledger.spend(to.String(), v.Limits, up, down)
+	return g.ledger.spend(to.String(), g.verdict(to).Limits, up, down)
 }
 
 func addressText(a netip.Addr) string {

@@ -49,7 +49,7 @@ func (l *Link) serve(ctx context.Context) error {
 		Clock: g.p.cfg.Clock, Log: g.log,
 	}
 	l.proxy = &proxy.Proxy{
-		Name: g.table.Name, Decide: g.decide, Dial: g.dial, DialAddr: g.dialAddress,
+		Name: g.table.Name, Decide: g.decide, Forbids: g.forbids, Dial: g.dial, DialAddr: g.dialAddress,
 		Original: network.Original, Account: g.account, Record: g.record, MaxConns: maxConnections, Clock: g.p.cfg.Clock, Log: g.log,
 	}
 	l.goServe(func() error { return resolver.ServePacket(life, packets) })

@@ -11,6 +11,10 @@ func (s *Server) egressRoutes() {
 	s.call("PUT /sandboxes/{ref}/egress", 200, s.setEgress)
 	s.call("POST /sandboxes/{ref}/egress/rules", 200, s.addEgressRule)
 	s.call("POST /sandboxes/{ref}/egress/test", 200, s.testEgress)
+	s.call("POST /sandboxes/{ref}/egress/answer", 204, s.answerEgress)
+	s.call("GET /egress/pending", 200, func(r *http.Request) (any, error) {
+		return orEmpty(s.Egress.EgressPending(r.Context()))
+	})
 	s.call("GET /sandboxes/{ref}/blast-radius", 200, s.blastRadius)
 }
 
@@ -56,6 +60,18 @@ func (s *Server) testEgress(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.Egress.TestEgress(r.Context(), ref, req.Destination)
+}
+
+func (s *Server) answerEgress(r *http.Request) (any, error) {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return nil, err
+	}
+	var a client.EgressAnswer
+	if err := readJSON(r, &a); err != nil {
+		return nil, err
+	}
+	return nil, s.Egress.AnswerEgress(r.Context(), ref, a)
 }
 
 func (s *Server) blastRadius(r *http.Request) (any, error) {

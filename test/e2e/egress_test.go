@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkhead/client"
 	"bulkhead/internal/egress/policy"
@@ -109,5 +110,49 @@ func TestBadPolicies(t *testing.T) {
 	}
 	if after := h.Must("egress", "show", b.Name); after != before {
 		t.Errorf("the policy has changed:\n%s\nwas\n%s", after, before)
+	}
+}
+
+// A destination that the policy says to ask about waits for the operator.
+func TestAskedDestinationWaits(t *testing.T) {
+	h := host(t)
+	b := h.Create("asks")
+	policy := "version: 1\ndefault: ask\n"
+	if r := h.CLIWith(policy, "egress", "set", b.Name, "-"); r.Code != 0 {
+		t.Fatal(r.Stderr)
+	}
+	for _, tt := range []struct{ answer, want string }{{"reject", "rejected by the operator"}, {"approve", "resolve"}} {
+		t.Run(tt.answer, func(t *testing.T) {
+			said := make(chan harness.Result, 1)
+			go func() { said <- b.Exec("curl", "-sS", "-m", "60", "http://unknown.invalid/") }()
+			awaitPending(t, h, "unknown.invalid:80")
+			h.Must("egress", tt.answer, b.Name, "unknown.invalid:80")
+			// There is no such host: approved, it is not found, and that is said.
+			if r := <-said; !strings.Contains(r.Stdout, tt.want) {
+				t.Errorf("curl says %d: %s%s", r.Code, r.Stdout, r.Stderr)
+			}
+		})
+	}
+	if r := h.CLI("egress", "approve", b.Name, "unknown.invalid:80"); r.Code == 0 || !strings.Contains(r.Stderr, "nobody waits") {
+		t.Errorf("approve what nobody waits for: %d, %s", r.Code, r.Stderr)
+	}
+}
+
+func awaitPending(t *testing.T, h *harness.Host, destination string) {
+	t.Helper()
+	limit := time.After(harness.Patience)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var all []client.EgressQuestion
+		h.JSON(&all, "egress", "pending")
+		if len(all) == 1 && all[0].Destination == destination {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("nothing waits for %s: %+v", destination, all)
+		}
 	}
 }

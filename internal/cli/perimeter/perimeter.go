@@ -31,7 +31,8 @@ func NewCommand(a *app.App) *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newShow(a), newSet(a), newRule(a, true), newRule(a, false), newLog(a), newTest(a))
+	c.AddCommand(newShow(a), newSet(a), newRule(a, true), newRule(a, false), newLog(a), newTest(a),
+		newPending(a), newAnswer(a, true), newAnswer(a, false))
 	return c
 }
 

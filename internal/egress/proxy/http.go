@@ -130,10 +130,15 @@ func (s *session) explain() bool {
 	if s.Reason != "" {
 		why = s.Reason
 	}
+	status := http.StatusForbidden
 	body := fmt.Sprintf("This machine may not talk to %s: %s.\n"+
 		"To have it allowed, ask the operator to run: bulkhead egress allow SANDBOX %s\n", s.Dest, why, s.Dest)
+	if s.unreached {
+		status = http.StatusBadGateway
+		body = fmt.Sprintf("This machine may talk to %s, but it is not reached: %s.\n", s.Dest, why)
+	}
 	fmt.Fprintf(s.guest, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		http.StatusForbidden, http.StatusText(http.StatusForbidden), len(body), body)
+		status, http.StatusText(status), len(body), body)
 	s.guest.CloseWrite()
 	drain(s.guest)
 	return true

@@ -70,8 +70,9 @@ type Connection struct {
 type Proxy struct {
 	// Name returns what an address stands for.
 	Name func(netip.Addr) (string, bool)
-	// Decide may wait.
-	Decide func(context.Context, Destination) Verdict
+	// Decide may wait; Forbids does not, and is about an open connection.
+	Decide  func(context.Context, Destination) Verdict
+	Forbids func(Destination) bool
 	// Dial resolves and connects; DialAddr is for addresses.
 	Dial     func(ctx context.Context, name string, port uint16) (net.Conn, netip.Addr, error)
 	DialAddr func(ctx context.Context, a netip.Addr, port uint16) (net.Conn, error)
@@ -123,7 +124,7 @@ func (p *Proxy) Recheck() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for s, cut := range p.open {
-		if !p.Decide(context.Background(), s.Dest).Allow {
+		if p.Forbids(s.Dest) {
 			cut(errForbidden)
 		}
 	}

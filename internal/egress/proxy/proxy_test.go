@@ -71,6 +71,11 @@ func newBench(t *testing.T, port uint16) *bench {
 			defer b.mu.Unlock()
 			return proxy.Verdict{Allow: b.allow, Rule: "rule 1: of the test"}
 		},
+		Forbids: func(proxy.Destination) bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return !b.allow
+		},
 		Dial: func(ctx context.Context, _ string, _ uint16) (net.Conn, netip.Addr, error) {
 			c, err := dial(ctx)
 			return c, netip.MustParseAddr("93.184.215.14"), err

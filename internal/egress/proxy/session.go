@@ -30,6 +30,8 @@ type session struct {
 	Connection
 	p     *Proxy
 	guest *net.TCPConn
+	// unreached is set if it was allowed and failed on its way.
+	unreached bool
 	// first is what the guest has said and nobody has passed on yet.
 	first []byte
 
@@ -83,6 +85,7 @@ func (s *session) run(ctx context.Context) {
 		}
 	}
 	if err := s.dial(ctx); err != nil {
+		s.unreached = true
 		s.refuse(err.Error())
 		return
 	}
