@@ -23,6 +23,7 @@ import (
 	"bulkhead/proto/process/processconnect"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 )
 
 // bare is a machine that was restored without the daemon.
@@ -33,6 +34,7 @@ type bare struct {
 
 	vm    vmm.Machine
 	guest *guest.Client
+	tap   *os.File
 }
 
 // byHand restores the template's snapshot on files of its own, and says how
@@ -68,11 +70,15 @@ func (b *bench) byHand(ctx context.Context) (*bare, time.Duration, error) {
 	if err != nil {
 		return nil, 0, m.end(ctx, err)
 	}
+	if m.tap, err = openTap(); err != nil {
+		return nil, 0, m.end(ctx, err)
+	}
 	driver := qemu.New(qemu.Config{Accel: vmm.Accel(info.Accel), Jail: cages, Log: slog.New(slog.DiscardHandler)})
 	m.vm, err = driver.Restore(ctx, vmm.Spec{
 		ID: "byhand", CPUs: all[0].CPUs, MemoryMiB: all[0].MemoryMB,
 		Memory: filepath.Join(dir, "memory"), Disk: filepath.Join(dir, "disk"),
 		Kernel: filepath.Join(from, "kernel"), Initrd: filepath.Join(from, "initrd"), RunDir: m.runDir,
+		Tap: m.tap,
 	}, filepath.Join(from, "state"))
 	if err != nil {
 		return nil, 0, m.end(ctx, err)
@@ -81,6 +87,20 @@ func (b *bench) byHand(ctx context.Context) (*bare, time.Duration, error) {
 		return nil, 0, m.end(ctx, err)
 	}
 	return m, time.Since(began), nil
+}
+
+// openTap makes a tap that leads nowhere and goes with its file.
+func openTap() (*os.File, error) {
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	req, err := unix.NewIfreq(fmt.Sprintf("hand%d", os.Getpid()))
+	if err != nil {
+		return nil, err
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	return f, unix.IoctlIfreq(int(f.Fd()), unix.TUNSETIFF, req)
 }
 
 func (m *bare) greet(ctx context.Context) error {
@@ -127,6 +147,9 @@ func (m *bare) end(ctx context.Context, err error) error {
 	}
 	if m.vm != nil {
 		err = errors.Join(err, m.vm.Kill(ctx))
+	}
+	if m.tap != nil {
+		err = errors.Join(err, m.tap.Close())
 	}
 	return errors.Join(err, os.RemoveAll(m.dir), os.RemoveAll(m.runDir))
 }
