@@ -11,7 +11,6 @@
 package cgroup
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +19,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // parent holds all groups of ours.
@@ -50,47 +48,6 @@ type Limits struct {
 	// IOWeight, 1 to 10000, is the share of a busy disk, where the host has
 	// a scheduler for that.
 	IOWeight int
-}
-
-// Detect reads what this host has.
-func Detect() (*Host, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	return parse(string(b))
-}
-
-// parse reads mountinfo (proc_pid_mountinfo(5)): "… ID ID DEV ROOT POINT
-// OPTIONS [FIELD…] - TYPE SOURCE OPTIONS".
-func parse(mountinfo string) (*Host, error) {
-	h := &Host{version1: map[string]string{}}
-	for line := range strings.Lines(mountinfo) {
-		left, right, _ := strings.Cut(line, " - ")
-		mount, kind := strings.Fields(left), strings.Fields(right)
-		if len(mount) < 5 || len(kind) < 3 {
-			continue
-		}
-		point := mount[4]
-		switch kind[0] {
-		case "cgroup":
-			for _, c := range strings.Split(kind[2], ",") {
-				if _, ok := h.version1[c]; !ok {
-					h.version1[c] = point
-				}
-			}
-		case "cgroup2":
-			if h.version2 != "" {
-				continue
-			}
-			b, err := os.ReadFile(filepath.Join(point, "cgroup.controllers"))
-			if err != nil {
-				return nil, fmt.Errorf("read controllers: %w", err)
-			}
-			h.version2, h.unified = point, strings.Fields(string(b))
-		}
-	}
-	return h, nil
 }
 
 // Has says whether the host has a controller: "memory", "cpu", "pids", or
@@ -126,7 +83,7 @@ func (h *Host) List() ([]string, error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			if e.IsDir() {
+			if e.IsDir() && valid(e.Name()) {
 				names[e.Name()] = true
 			}
 		}
@@ -135,10 +92,15 @@ func (h *Host) List() ([]string, error) {
 }
 
 // hierarchies lists those that a group is in. Version 2 is among them even if
-// it has no controller: it can kill a whole group at once.
+// it has no controller: it can kill a whole group at once, and counts CPU time,
+// for which version 1 needs cpuacct.
 func (h *Host) hierarchies() []string {
 	dirs := map[string]bool{}
-	for _, c := range []string{"memory", "cpu", "pids", "blkio"} {
+	controllers := []string{"memory", "cpu", "pids", "blkio"}
+	if h.version2 == "" {
+		controllers = append(controllers, "cpuacct")
+	}
+	for _, c := range controllers {
 		if dir, ok := h.version1[c]; ok {
 			dirs[dir] = true
 		}
@@ -149,30 +111,51 @@ func (h *Host) hierarchies() []string {
 	return slices.Sorted(maps.Keys(dirs))
 }
 
-// Open returns the group of that name, whether it exists or not.
+// valid says whether a name can be that of a group.
+func valid(name string) bool { return regexp.MustCompile(`^[a-z0-9-]{1,64}$`).MatchString(name) }
+
+// Open returns the group of that name, whether it exists or not. Whatever is
+// done with one whose name Create would refuse is an error.
 func (h *Host) Open(name string) *Group { return &Group{host: h, name: name} }
 
 // Create makes a group with limits, as far as the host has the controllers.
-// It is fs.ErrExist if there is one of that name. On error nothing is left.
+// The name is of 1 to 64 characters of a-z, 0-9 and "-". It is fs.ErrExist if
+// there is one of that name in any hierarchy. On error nothing new is left.
 func (h *Host) Create(name string, l Limits) (g *Group, err error) {
-	if !regexp.MustCompile(`^[a-z0-9-]{1,64}$`).MatchString(name) {
+	if !valid(name) {
 		return nil, fmt.Errorf("%q cannot name a control group", name)
 	}
-	made := h.Open(name)
+	if err := l.check(); err != nil {
+		return nil, err
+	}
+	g = h.Open(name)
+	var made []string
 	defer func() {
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			err = errors.Join(err, made.Remove(context.Background()))
+		if err != nil {
+			err = errors.Join(err, h.unmake(made))
 		}
 	}()
 	for _, dir := range h.hierarchies() {
 		if err := h.make(dir, name); err != nil {
 			return nil, fmt.Errorf("make control group: %w", err)
 		}
+		made = append(made, g.in(dir))
 	}
-	if err := made.setLimits(l); err != nil {
+	if err := g.setLimits(l); err != nil {
 		return nil, fmt.Errorf("limit control group %s: %w", name, err)
 	}
-	return made, nil
+	return g, nil
+}
+
+// unmake removes folders that nobody has been in, so none is busy.
+func (h *Host) unmake(made []string) (err error) {
+	for _, dir := range made {
+		err = errors.Join(err, os.Remove(dir))
+	}
+	for _, dir := range h.hierarchies() {
+		os.Remove(filepath.Join(dir, parent)) // only if no other is in it
+	}
+	return err
 }
 
 // make makes a group in one hierarchy. Whoever removes the last group removes

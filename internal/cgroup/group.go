@@ -22,7 +22,14 @@ type Group struct {
 	name string
 }
 
-func (g *Group) in(hierarchy string) string { return filepath.Join(hierarchy, parent, g.name) }
+// in returns the group's folder in a hierarchy. What is no name leads to where
+// nothing can be: ".." would be the host's own group, with everybody in it.
+func (g *Group) in(hierarchy string) string {
+	if !valid(g.name) {
+		return filepath.Join(hierarchy, parent, "\x00") // EINVAL whatever one does
+	}
+	return filepath.Join(hierarchy, parent, g.name)
+}
 
 // Add moves a process and its threads into the group.
 func (g *Group) Add(pid int) error {
@@ -96,13 +103,17 @@ func (g *Group) Usage() (u Usage, err error) {
 		func(s string) error { return number(s, &u.MemoryBytes) })
 	read("pids", "pids.current", "pids.current",
 		func(s string) error { return number(s, &u.PIDs) })
-	// Version 1 counts CPU time in a controller of its own; version 2 does
-	// without any.
-	if dir := g.in(g.host.version2); g.host.version2 != "" && err == nil {
+	// Version 2 counts CPU time without any controller.
+	if v2 := g.host.version2; v2 != "" && err == nil {
 		var usec int64
-		if usec, err = field(filepath.Join(dir, "cpu.stat"), "usage_usec"); err == nil {
-			u.CPU = time.Duration(usec) * time.Microsecond
-		}
+		usec, err = field(filepath.Join(g.in(v2), "cpu.stat"), "usage_usec")
+		u.CPU = time.Duration(usec) * time.Microsecond
+	} else if v2 == "" {
+		read("cpuacct", "cpuacct.usage", "", func(s string) (err error) {
+			nsec, err := strconv.ParseInt(s, 10, 64)
+			u.CPU = time.Duration(nsec)
+			return err
+		})
 	}
 	return u, err
 }

@@ -16,6 +16,19 @@ import (
 // kernel's default (cpu.max in cgroup-v2.rst).
 const period = 100_000
 
+// heaviest is the most that a weight can be (cgroup-v2.rst). Version 1 takes
+// other numbers in places, and would not refuse.
+const heaviest = 10_000
+
+// check refuses what would silently be no limit, or another.
+func (l Limits) check() error {
+	if l.MemoryBytes < 0 || l.PIDs < 0 || !(l.CPUQuota >= 0) || // it may be NaN
+		l.CPUWeight < 0 || l.CPUWeight > heaviest || l.IOWeight < 0 || l.IOWeight > heaviest {
+		return fmt.Errorf("limits out of range: %+v", l)
+	}
+	return nil
+}
+
 // knob is one limit as the kernel has it: a file of a controller, and how the
 // limit is written there and read back.
 type knob struct {

@@ -35,3 +35,12 @@ func (d Desk) Ask(ctx context.Context, destination string, tell func()) (bool, s
 }
 func (d Desk) Answer(destination string, a Answer) error { return d.d.answer(destination, a) }
 func (d Desk) Questions() []Question                     { return d.d.questions() }
+
+// Meter lets so many pass in an hour.
+type Meter struct{ m *meter }
+
+// NewMeter makes one.
+func NewMeter() Meter { return Meter{&meter{}} }
+
+// Pass is its method.
+func (m Meter) Pass(now time.Time) (bool, int) { return m.m.pass(now) }

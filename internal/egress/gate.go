@@ -33,6 +33,7 @@ type gate struct {
 	id     string
 	log    *slog.Logger
 	ledger *ledger
+	meter  meter
 	desk   *desk
 	table  *names.Table
 	policy atomic.Pointer[policy.Policy]
@@ -179,8 +180,7 @@ func (g *gate) deny(destination, rule, reason string) {
 		}
 	}()
 	if g.ledger.denied(destination, rule, reason) {
-		g.p.cfg.Event(context.Background(), "egress.denied", g.id,
-			map[string]string{"destination": destination, "rule": rule, "reason": reason})
+		g.event("egress.denied", map[string]string{"destination": destination, "rule": rule, "reason": reason})
 	}
 }
 
@@ -197,7 +197,7 @@ func (g *gate) record(c proxy.Connection) {
 			g.deny(destination, c.Verdict.Rule, c.Reason)
 		}
 		g.ledger.closed(destination)
-		g.p.cfg.Event(context.Background(), "egress.connection", g.id, map[string]string{
+		g.event("egress.connection", map[string]string{
 			"destination": destination, "address": addressText(c.Addr), "rule": c.Verdict.Rule, "reason": c.Reason,
 			"up": strconv.FormatInt(c.Up, 10), "down": strconv.FormatInt(c.Down, 10),
 			"duration": c.Closed.Sub(c.Opened).Round(time.Millisecond).String(),
@@ -209,6 +209,20 @@ func (g *gate) record(c proxy.Connection) {
 // rule allows.
 func (g *gate) account(to proxy.Destination, up, down int64) error {
 	return g.ledger.spend(to.String(), g.verdict(to).Limits, up, down)
+}
+
+// event records something that a guest does as often as it likes. Events are
+// kept for good, so there are so many in an hour; how many more there were is
+// recorded with the next.
+func (g *gate) event(kind string, fields map[string]string) {
+	record, left := g.meter.pass(g.p.cfg.Clock())
+	if !record {
+		return
+	}
+	if left > 0 {
+		fields["unrecorded"] = strconv.Itoa(left)
+	}
+	g.p.cfg.Event(context.Background(), kind, g.id, fields)
 }
 
 func addressText(a netip.Addr) string {

@@ -17,6 +17,33 @@ const (
 	keptUses    = 1000
 )
 
+// maxEvents is how many events a guest can cause in an hour.
+const maxEvents = 1000
+
+// meter lets so many pass in an hour. It is safe for concurrent use.
+type meter struct {
+	mu     sync.Mutex
+	since  time.Time // guarded by mu
+	passed int       // guarded by mu
+	left   int       // guarded by mu; that did not pass
+}
+
+// pass reports whether one more passes, and how many before it did not.
+func (m *meter) pass(now time.Time) (ok bool, left int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now.Sub(m.since) >= time.Hour {
+		m.since, m.passed = now, 0
+	}
+	if m.passed >= maxEvents {
+		m.left++
+		return false, 0
+	}
+	m.passed++
+	left, m.left = m.left, 0
+	return true, left
+}
+
 // Use is what one destination has taken.
 type Use struct {
 	Destination       string

@@ -31,6 +31,23 @@ func TestSameDenialsAreOne(t *testing.T) {
 	}
 }
 
+func TestEventsAreBounded(t *testing.T) {
+	now := time.Unix(0, 0)
+	m := egress.NewMeter()
+	n := 0
+	for range 5000 {
+		if ok, _ := m.Pass(now); ok {
+			n++
+		}
+	}
+	if n != 1000 {
+		t.Errorf("%d passed within the hour", n)
+	}
+	if ok, left := m.Pass(now.Add(time.Hour)); !ok || left != 4000 {
+		t.Errorf("after the hour: %t, %d were left out", ok, left)
+	}
+}
+
 func TestBudgets(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := egress.NewLedger(func() time.Time { return now })

@@ -202,6 +202,23 @@ func TestRate(t *testing.T) {
 	b.ask(t, "udp", "allowed.example", dns.TypeA)
 }
 
+// New names are few, so that writing them down stays cheap.
+func TestNewNamesAreFew(t *testing.T) {
+	b := newBench(t)
+	codes := map[int]int{}
+	for i := range 300 {
+		if i%100 == 0 { // there are enough questions
+			b.mu.Lock()
+			b.now = b.now.Add(2 * time.Second)
+			b.mu.Unlock()
+		}
+		codes[b.ask(t, "udp", fmt.Sprintf("n%d.allowed.example", i), dns.TypeA).Rcode]++
+	}
+	if codes[dns.RcodeSuccess] != 220 || codes[dns.RcodeServerFailure] != 80 {
+		t.Errorf("codes %v", codes)
+	}
+}
+
 func FuzzAnswer(f *testing.F) {
 	for _, kind := range []uint16{dns.TypeA, dns.TypePTR, dns.TypeTXT, dns.TypeSRV} {
 		b, err := new(dns.Msg).SetQuestion("a.allowed.example.", kind).Pack()

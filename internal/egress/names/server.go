@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/netutil"
 )
 
 const (
@@ -21,6 +22,9 @@ const (
 	// many at once: a package manager asks tens at its start. Above that there
 	// is no answer: names are a way out for bytes too.
 	rate, burst = 50, 200
+	// newRate and newBurst are for names that get a stand-in: each is written
+	// down.
+	newRate, newBurst = 5, 200
 	// maxStreams bounds connections, idle how long one may be silent.
 	maxStreams = 16
 	idle       = 10 * time.Second
@@ -41,9 +45,29 @@ type Server struct {
 	Clock   func() time.Time
 	Log     *slog.Logger
 
-	mu     sync.Mutex
-	tokens float64   // guarded by mu
-	last   time.Time // guarded by mu
+	mu        sync.Mutex
+	questions bucket // guarded by mu
+	additions bucket // guarded by mu
+}
+
+// bucket holds tokens, which come back with time.
+type bucket struct {
+	tokens float64
+	last   time.Time
+}
+
+func (b *bucket) take(now time.Time, rate, burst float64) bool {
+	if b.last.IsZero() {
+		b.tokens = burst
+	} else {
+		b.tokens = min(burst, b.tokens+rate*max(0, now.Sub(b.last).Seconds()))
+	}
+	b.last = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
 }
 
 // ServePacket answers packets until ctx ends.
@@ -54,7 +78,7 @@ func (s *Server) ServePacket(ctx context.Context, c net.PacketConn) error {
 // ServeStream answers connections until ctx ends.
 func (s *Server) ServeStream(ctx context.Context, l net.Listener) error {
 	return s.serve(ctx, &dns.Server{
-		Listener: l, ReadTimeout: idle, WriteTimeout: idle, MaxTCPQueries: 100,
+		Listener: netutil.LimitListener(l, maxStreams), ReadTimeout: idle, WriteTimeout: idle, MaxTCPQueries: 100,
 		IdleTimeout: func() time.Duration { return idle },
 	})
 }
@@ -82,7 +106,7 @@ func (s *Server) serve(ctx context.Context, srv *dns.Server) error {
 
 // answer answers one message.
 func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg) {
-	if !s.take() || q.Response || q.Opcode != dns.OpcodeQuery || len(q.Question) != 1 {
+	if !s.take(&s.questions, rate, burst) || q.Response || q.Opcode != dns.OpcodeQuery || len(q.Question) != 1 {
 		return
 	}
 	m := new(dns.Msg).SetReply(q)
@@ -118,6 +142,10 @@ func (s *Server) fill(m *dns.Msg, q dns.Question) {
 	case !s.MayResolve(name):
 		refuse("")
 	case q.Qtype == dns.TypeA:
+		if !s.Table.Has(name) && !s.take(&s.additions, newRate, newBurst) {
+			m.Rcode = dns.RcodeServerFailure // later there may be room
+			return
+		}
 		a, added, err := s.Table.Address(name)
 		if err != nil {
 			refuse(err.Error())
@@ -156,19 +184,8 @@ func reversed(name string) netip.Addr {
 }
 
 // take takes a token.
-func (s *Server) take() bool {
+func (s *Server) take(b *bucket, rate, burst float64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.Clock()
-	if s.last.IsZero() {
-		s.tokens = burst
-	} else {
-		s.tokens = min(burst, s.tokens+rate*max(0, now.Sub(s.last).Seconds()))
-	}
-	s.last = now
-	if s.tokens < 1 {
-		return false
-	}
-	s.tokens--
-	return true
+	return b.take(s.Clock(), rate, burst)
 }

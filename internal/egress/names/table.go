@@ -13,8 +13,9 @@ import (
 	"sync"
 )
 
-// maxNames bounds a table; a guest chooses what is in it.
-const maxNames = 65_536
+// maxNames bounds a table: a guest chooses what is in it, and with each new
+// name all of it is written down, at most 2 MiB.
+const maxNames = 8192
 
 // ErrFull is what Address returns when a table has no more room.
 var ErrFull = errors.New("no stand-in address is left")
@@ -45,6 +46,14 @@ func (t *Table) Address(name string) (a netip.Addr, added bool, err error) {
 		t.names = append(t.names, name)
 	}
 	return at(i), !ok, nil
+}
+
+// Has reports whether a name has a stand-in.
+func (t *Table) Has(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.place[name]
+	return ok
 }
 
 func at(place int) netip.Addr {

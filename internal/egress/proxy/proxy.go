@@ -142,18 +142,20 @@ func (p *Proxy) serve(ctx context.Context, guest *net.TCPConn) {
 	defer cut(nil)
 	s := &session{p: p, guest: guest, Connection: Connection{Dest: Destination{Addr: to.Addr(), Port: to.Port()}}}
 	s.Dest.Name, _ = p.Name(to.Addr())
-	if s.Verdict = p.Decide(ctx, s.Dest); !s.Verdict.Allow {
-		s.refuse("")
-		return
-	}
-	if !p.enter(s, cut) {
-		s.refuse(fmt.Sprintf("%d connections are open already", p.MaxConns))
+	if !p.enter(s, cut) { // before anything that waits, and nothing is said
+		s.Reason = fmt.Sprintf("%d connections are open already", p.MaxConns)
+		p.Record(s.Connection)
+		reset(guest)
 		return
 	}
 	defer p.leave(s)
 	// Whatever waits on one of the two connections ends with ctx.
 	stop := context.AfterFunc(ctx, s.cut)
 	defer stop()
+	if s.Verdict = p.Decide(ctx, s.Dest); !s.Verdict.Allow {
+		s.refuse("")
+		return
+	}
 	s.run(ctx)
 }
 

@@ -173,7 +173,36 @@ func (m *Machine) SaveState(ctx context.Context, file *os.File) error {
 		return err
 	}
 	defer unlock()
-	return m.migrate(ctx, "migrate", file)
+	if err := m.migrate(ctx, "migrate", file); err != nil {
+		return err
+	}
+	return m.settle(ctx)
+}
+
+// settle waits until QEMU has left the state in which it saves. It says that a
+// migration is complete before that, and until then refuses to continue
+// (qmp_cont, "Migration is not finalized yet"; seen on a busy host).
+func (m *Machine) settle(ctx context.Context) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		b, err := m.qmp.Do(ctx, "query-status", nil)
+		if err != nil {
+			return err
+		}
+		var is struct{ Status string }
+		if err := json.Unmarshal(b, &is); err != nil {
+			return fmt.Errorf("read status of VMM: %w", err)
+		}
+		if is.Status != "finish-migrate" {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // migrate moves device state to or from file and waits for the end of it.
