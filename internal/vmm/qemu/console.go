@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // The console's files in the run directory: the current one and the one
@@ -29,6 +30,11 @@ type console struct {
 	// spoke is closed with the first byte.
 	spoke chan struct{}
 	done  chan struct{}
+	// hurry is closed when the VMM has ended: what is left is copied at once.
+	hurry chan struct{}
+	// room is how many bytes may be copied at once, since paced.
+	room  int
+	paced time.Time
 
 	mu   sync.Mutex
 	tail []byte // guarded by mu; the last few bytes
@@ -36,12 +42,19 @@ type console struct {
 
 const tailMax = 4 << 10
 
+// A console is copied at paceRate bytes a second, after a burst of paceBurst.
+// A boot prints 30 KB.
+const (
+	paceRate  = 256 << 10
+	paceBurst = 1 << 20
+)
+
 func openConsole(runDir string) (*console, error) {
 	conn, err := net.Dial("unix", filepath.Join(runDir, consoleSocket))
 	if err != nil {
 		return nil, fmt.Errorf("connect to console: %w", err)
 	}
-	c := &console{conn: conn, dir: runDir, spoke: make(chan struct{}), done: make(chan struct{})}
+	c := &console{conn: conn, dir: runDir, spoke: make(chan struct{}), done: make(chan struct{}), hurry: make(chan struct{})}
 	go c.copy()
 	return c, nil
 }
@@ -61,6 +74,7 @@ func (c *console) copy() {
 			}
 			c.remember(buf[:n])
 			f, size = c.write(f, size, buf[:n])
+			c.pace(n)
 		}
 		if err != nil {
 			break
@@ -68,6 +82,20 @@ func (c *console) copy() {
 	}
 	if f != nil {
 		f.Close()
+	}
+}
+
+// pace holds up a guest that floods its console: it waits as soon as QEMU's
+// buffers are full, and costs nobody else the time to copy what nobody reads.
+func (c *console) pace(n int) {
+	now := time.Now()
+	c.room = min(paceBurst, c.room+int(now.Sub(c.paced).Seconds()*paceRate)) - n
+	c.paced = now
+	if c.room < 0 {
+		select {
+		case <-time.After(time.Duration(-c.room) * time.Second / paceRate):
+		case <-c.hurry:
+		}
 	}
 }
 
@@ -118,6 +146,7 @@ func (c *console) Tail() string {
 // Close stops copying and waits until what was printed is in the file. After
 // the VMM's end there is nothing more to come, so it does not cut anything.
 func (c *console) Close() error {
+	close(c.hurry)
 	<-c.done
 	return c.conn.Close()
 }
