@@ -19,10 +19,17 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 )
 
-// parent holds all groups of ours.
-const parent = "bulkhead"
+// parent holds all groups of ours. Together they weigh parentWeight on a busy
+// host, where any other group beside it has 100: up to eight of them have each
+// what a service has. With 100 for all, every machine would starve together
+// behind one compiler.
+const (
+	parent       = "bulkhead"
+	parentWeight = 800
+)
 
 // Host is what a host has of control groups.
 type Host struct {
@@ -166,10 +173,12 @@ func (h *Host) make(hierarchy, name string) (err error) {
 		if err = os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+		err = nil
 		if hierarchy == h.version2 {
 			err = h.delegate()
-		} else {
-			err = nil
+		}
+		if err == nil {
+			err = h.weighParent(hierarchy)
 		}
 		if err == nil {
 			err = os.Mkdir(filepath.Join(dir, name), 0o755)
@@ -179,6 +188,18 @@ func (h *Host) make(hierarchy, name string) (err error) {
 		}
 	}
 	return err
+}
+
+// weighParent gives all groups together their share of the CPUs.
+func (h *Host) weighParent(hierarchy string) error {
+	dir := filepath.Join(hierarchy, parent)
+	switch {
+	case hierarchy == h.version1["cpu"]:
+		return write(filepath.Join(dir, "cpu.shares"), shares(Limits{CPUWeight: parentWeight}))
+	case hierarchy == h.version2 && slices.Contains(h.unified, "cpu"):
+		return write(filepath.Join(dir, "cpu.weight"), strconv.Itoa(parentWeight))
+	}
+	return nil
 }
 
 // delegate has groups of version 2 get the controllers. They are named one by

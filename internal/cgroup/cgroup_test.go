@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -99,6 +100,21 @@ func create(t *testing.T, h *cgroup.Host, l cgroup.Limits) (*cgroup.Group, strin
 func TestGroup(t *testing.T) {
 	for name, host := range hosts {
 		t.Run(name, func(t *testing.T) { testGroup(t, host(t)) })
+	}
+}
+
+// All groups together weigh as much as eight services.
+func TestParentWeighs(t *testing.T) {
+	for name, host := range hosts {
+		t.Run(name, func(t *testing.T) {
+			h := host(t)
+			create(t, h, cgroup.Limits{})
+			file := cgroup.WeightFile(h)
+			want := map[string]string{"cpu.shares": "8192\n", "cpu.weight": "800\n"}[filepath.Base(file)]
+			if got, err := os.ReadFile(file); err != nil || string(got) != want {
+				t.Errorf("%s is %q, %v, want %q", file, got, err, want)
+			}
+		})
 	}
 }
 

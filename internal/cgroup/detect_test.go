@@ -166,6 +166,7 @@ func groups(t *testing.T, dir string) (all []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		children = slices.DeleteFunc(children, func(c os.DirEntry) bool { return !c.IsDir() })
 		if len(children) == 0 {
 			all = append(all, p)
 		}
@@ -229,13 +230,16 @@ func TestLimitsOutOfRangeAreRefused(t *testing.T) {
 func TestCreateWhatPartlyExists(t *testing.T) {
 	h, dir := fake(t, version1(), "")
 	half := filepath.Join(dir, "pids", "bulkhead", "a")
-	if err := os.MkdirAll(half, 0o755); err != nil {
+	all := filepath.Join(dir, "cpu", "bulkhead")
+	err := errors.Join(os.MkdirAll(half, 0o755), os.MkdirAll(all, 0o755), os.WriteFile(filepath.Join(all, "cpu.shares"), nil, 0o644))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Create("a", cgroup.Limits{}); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("created: %v", err)
 	}
-	if got, want := groups(t, dir), []string{half}; !slices.Equal(got, want) {
+	// The folder of all stays: only the kernel's go with their files in them.
+	if got, want := groups(t, dir), []string{all, half}; !slices.Equal(got, want) {
 		t.Errorf("left %q, want %q", got, want)
 	}
 }

@@ -37,7 +37,8 @@ const (
 	ownCPU = 0.5
 	// openFiles is far above the 30 that were measured.
 	openFiles = 256
-	// weight is that of any process: machines share a busy host evenly.
+	// weight is the same for all: machines share what the host has for machines
+	// (see package cgroup) evenly.
 	weight = 100
 
 	// Filters is how many lists of system calls a VMM is under: the jail's and

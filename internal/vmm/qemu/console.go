@@ -20,7 +20,7 @@ const (
 
 // consoleMax is when the current file becomes the old one, in bytes. A guest
 // can fill both, so together they bound what it can take.
-const consoleMax = 1 << 20
+const consoleMax = 256 << 10
 
 // console copies a guest's console to files. While nobody copies, QEMU drops
 // what the guest prints, so a guest is never held up by us being gone.
@@ -43,10 +43,12 @@ type console struct {
 const tailMax = 4 << 10
 
 // A console is copied at paceRate bytes a second, after a burst of paceBurst.
-// A boot prints 30 KB.
+// A boot prints 30 KB. A flood comes byte by byte, at 120 KiB/s in a
+// translator, and following it takes half a CPU: paceWait lets bytes gather.
 const (
-	paceRate  = 256 << 10
-	paceBurst = 1 << 20
+	paceRate  = 32 << 10
+	paceBurst = 128 << 10
+	paceWait  = 10 * time.Millisecond
 )
 
 func openConsole(runDir string) (*console, error) {
@@ -93,7 +95,7 @@ func (c *console) pace(n int) {
 	c.paced = now
 	if c.room < 0 {
 		select {
-		case <-time.After(time.Duration(-c.room) * time.Second / paceRate):
+		case <-time.After(max(paceWait, time.Duration(-c.room)*time.Second/paceRate)):
 		case <-c.hurry:
 		}
 	}

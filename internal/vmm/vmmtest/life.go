@@ -141,7 +141,7 @@ func diskIsLocked(t *testing.T, l *lab) {
 
 func consoleFlood(t *testing.T, l *lab) {
 	m := l.restore(t)
-	const printed, most = 3 << 20, 5 << 19
+	const printed, most = 768 << 10, 640 << 10
 	if got := m.talk(t).ask(t, fmt.Sprint("flood ", printed>>10)); got != "ok" {
 		t.Errorf("says %q", got)
 	}
