@@ -174,8 +174,10 @@ func testGroup(t *testing.T, h *cgroup.Host) {
 func TestKillOutrunsForks(t *testing.T) {
 	for name, host := range hosts {
 		t.Run(name, func(t *testing.T) {
-			g, _ := create(t, host(t), cgroup.Limits{PIDs: 40})
-			sh := exec.Command("sh", "-c", "read x; hop() { hop & }; for i in 1 2 3 4 5 6; do hop; done")
+			g, _ := create(t, host(t), cgroup.Limits{PIDs: 400})
+			// A shell that cannot fork ends, and the dead count until they are
+			// reaped: there may be none that hops by the time they are looked for.
+			sh := exec.Command("sh", "-c", "read x; sleep 1000 & hop() { hop & }; for i in 1 2 3 4 5 6; do hop; done")
 			in, err := sh.StdinPipe()
 			if err != nil {
 				t.Fatal(err)
