@@ -15,8 +15,29 @@ type Egress struct {
 	Dropped map[string]uint64 `json:"dropped"`
 	// Used is what each destination has taken since the daemon was started.
 	Used []EgressUse `json:"used"`
+	// Budgets are the limits of the policy, and what was taken of them.
+	Budgets []EgressBudget `json:"budgets"`
 	// Denied is what was refused lately, the latest first.
 	Denied []EgressDenial `json:"denied"`
+}
+
+// EgressBudget is one limit of a policy. What is not limited is 0.
+type EgressBudget struct {
+	// For is what the rule is about, "" for the sandbox as a whole.
+	For string `json:"for"`
+	// Limits are as the policy writes them.
+	Limits string `json:"limits"`
+	// UpBytes and DownBytes were taken since Since, UpLimit and DownLimit may be
+	// until Until.
+	UpBytes   int64     `json:"upBytes"`
+	UpLimit   int64     `json:"upLimit,omitempty"`
+	DownBytes int64     `json:"downBytes"`
+	DownLimit int64     `json:"downLimit,omitempty"`
+	Since     time.Time `json:"since"`
+	Until     time.Time `json:"until"`
+	// Open is how many connections are, of OpenLimit.
+	Open      int `json:"open"`
+	OpenLimit int `json:"openLimit,omitempty"`
 }
 
 // EgressUse is what went to and came from one destination.
@@ -74,6 +95,8 @@ type BlastRadius struct {
 	Network []string `json:"network"`
 	// Used is what it has talked to.
 	Used []EgressUse `json:"used"`
+	// Budgets are what is left of it.
+	Budgets []EgressBudget `json:"budgets"`
 	// Secrets are those that it can use; there are none yet.
 	Secrets []string `json:"secrets"`
 	// Neighbours are other sandboxes that it can reach: there is no way to any.

@@ -108,7 +108,7 @@ func (b borders) Egress(_ context.Context, ref string) (client.Egress, error) {
 	}
 	e := client.Egress{
 		SandboxID: id, Policy: string(p.Marshal()), Dropped: s.Dropped,
-		Used: []client.EgressUse{}, Denied: []client.EgressDenial{},
+		Used: []client.EgressUse{}, Budgets: []client.EgressBudget{}, Denied: []client.EgressDenial{},
 	}
 	for _, u := range s.Uses {
 		e.Used = append(e.Used, client.EgressUse{
@@ -117,6 +117,13 @@ func (b borders) Egress(_ context.Context, ref string) (client.Egress, error) {
 	}
 	for _, d := range s.Denials {
 		e.Denied = append(e.Denied, client.EgressDenial(d))
+	}
+	for _, l := range s.Budgets {
+		e.Budgets = append(e.Budgets, client.EgressBudget{
+			For: l.Rule, Limits: l.Limits.String(), UpBytes: l.Up, UpLimit: l.Limits.UploadBytes,
+			DownBytes: l.Down, DownLimit: l.Limits.DownloadBytes, Since: l.Since, Until: l.Since.Add(l.Limits.Per),
+			Open: l.Open, OpenLimit: l.Limits.Connections,
+		})
 	}
 	return e, nil
 }

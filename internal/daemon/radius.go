@@ -28,7 +28,7 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 		return client.BlastRadius{}, err
 	}
 	r := client.BlastRadius{
-		SandboxID: s.ID, Name: s.Name, State: s.State, Used: e.Used,
+		SandboxID: s.ID, Name: s.Name, State: s.State, Used: e.Used, Budgets: e.Budgets,
 		Secrets: []string{}, Neighbours: []string{}, Holes: []string{},
 		Devices: qemu.Devices(), Files: map[string]string{},
 	}

@@ -13,15 +13,28 @@ type Ledger struct{ l *ledger }
 // NewLedger makes one.
 func NewLedger(clock func() time.Time) Ledger { return Ledger{newLedger(clock)} }
 
-// Denied, Opened, Read and Spend are its methods.
+// Denied, Opened and Read are its methods.
 func (l Ledger) Denied(destination, rule, reason string) bool {
 	return l.l.denied(destination, rule, reason)
 }
 func (l Ledger) Opened(destination string) { l.l.opened(destination) }
 func (l Ledger) Read() ([]Use, []Denial)   { return l.l.read() }
-func (l Ledger) Spend(destination string, limits *policy.Limits, up, down int64) error {
-	return l.l.spend(destination, limits, up, down)
-}
+
+// Budgets counts what limits are about.
+type Budgets struct{ b *budgets }
+
+// NewBudgets makes one.
+func NewBudgets(clock func() time.Time) Budgets { return Budgets{newBudgets(clock)} }
+
+// Scope makes the scope of a rule, or of the sandbox for "".
+func Scope(name string, l policy.Limits) scope { return scope{name, &l} }
+
+// Admit, Spend, Keep and Read are its methods.
+func (b Budgets) Admit(s ...scope) (func(), error)       { return b.b.admit(s) }
+func (b Budgets) Spend(up, down int64, s ...scope) error { return b.b.spend(s, up, down) }
+func (b Budgets) Read(s ...scope) []Budget               { return b.b.read(s) }
+func (b Budgets) Keep() ([]byte, error)                  { return b.b.marshal() }
+func (b Budgets) Restore(doc []byte) error               { return b.b.unmarshal(doc) }
 
 // Desk is where questions wait.
 type Desk struct{ d *desk }

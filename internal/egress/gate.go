@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -25,18 +26,22 @@ import (
 const (
 	policyFile = "policy.yaml"
 	namesFile  = "names.json"
+	// budgetsFile holds what was counted, at most budgetsKept old.
+	budgetsFile = "budgets.json"
+	budgetsKept = 5 * time.Second
 )
 
 // gate is the perimeter of one sandbox.
 type gate struct {
-	p      *Perimeter
-	id     string
-	log    *slog.Logger
-	ledger *ledger
-	meter  meter
-	desk   *desk
-	table  *names.Table
-	policy atomic.Pointer[policy.Policy]
+	p       *Perimeter
+	id      string
+	log     *slog.Logger
+	ledger  *ledger
+	budgets *budgets
+	meter   meter
+	desk    *desk
+	table   *names.Table
+	policy  atomic.Pointer[policy.Policy]
 	// news has a token when there are denials that the guest was not told of.
 	news chan struct{}
 
@@ -49,7 +54,7 @@ func (p *Perimeter) load(id string) (*gate, error) {
 	if err := os.MkdirAll(p.dir(id), 0o700); err != nil {
 		return nil, err
 	}
-	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: newLedger(p.cfg.Clock), desk: newDesk(p.cfg.Clock), table: names.NewTable(), news: make(chan struct{}, 1)}
+	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: newLedger(p.cfg.Clock), budgets: newBudgets(p.cfg.Clock), desk: newDesk(p.cfg.Clock), table: names.NewTable(), news: make(chan struct{}, 1)}
 	g.policy.Store(p.cfg.Default)
 	switch doc, err := os.ReadFile(g.path(policyFile)); {
 	case err == nil:
@@ -61,13 +66,14 @@ func (p *Perimeter) load(id string) (*gate, error) {
 	case !absent(err):
 		return nil, err
 	}
-	switch b, err := os.ReadFile(g.path(namesFile)); {
-	case err == nil:
-		if err := g.table.UnmarshalJSON(b); err != nil {
-			return nil, fmt.Errorf("read %s: %w", namesFile, err)
+	for file, read := range map[string]func([]byte) error{namesFile: g.table.UnmarshalJSON, budgetsFile: g.budgets.unmarshal} {
+		b, err := os.ReadFile(g.path(file))
+		if err == nil {
+			err = read(b)
 		}
-	case !absent(err):
-		return nil, err
+		if err != nil && !absent(err) {
+			return nil, fmt.Errorf("read %s: %w", file, err)
+		}
 	}
 	return g, nil
 }
@@ -205,10 +211,73 @@ func (g *gate) record(c proxy.Connection) {
 	}
 }
 
-// account counts bytes, and cuts a connection that has taken more than its
-// rule allows.
+// scopes returns the limits that a connection counts for.
+func (g *gate) scopes(to proxy.Destination) (all []scope) {
+	p := g.policy.Load()
+	v := p.Decide(policy.Destination{Name: to.Name, Addr: to.Addr, Port: to.Port})
+	if p.Limits != nil {
+		all = append(all, scope{"", p.Limits})
+	}
+	if v.Limits != nil {
+		all = append(all, scope{v.Budget, v.Limits})
+	}
+	return all
+}
+
+// admit counts a connection that is allowed, unless a limit says no.
+func (g *gate) admit(to proxy.Destination) (leave func(), err error) {
+	return g.budgets.admit(g.scopes(to))
+}
+
+// metered reports whether bytes have to be counted before they are moved.
+func (g *gate) metered(to proxy.Destination) bool {
+	return slices.ContainsFunc(g.scopes(to), func(s scope) bool { return s.limits.Per > 0 })
+}
+
+// account counts bytes, and cuts a connection that wants to move more than its
+// limits leave.
 func (g *gate) account(to proxy.Destination, up, down int64) error {
-	return g.ledger.spend(to.String(), g.verdict(to).Limits, up, down)
+	if err := g.budgets.spend(g.scopes(to), up, down); err != nil {
+		return err
+	}
+	g.ledger.moved(to.String(), up, down)
+	return nil
+}
+
+// limited lists the limits of the policy in force.
+func (g *gate) limited() (all []scope) {
+	p := g.policy.Load()
+	if p.Limits != nil {
+		all = append(all, scope{"", p.Limits})
+	}
+	for _, r := range p.All() {
+		if r.Limits != nil {
+			all = append(all, scope{r.Budget(), r.Limits})
+		}
+	}
+	return all
+}
+
+// keepBudgets writes what was counted, every so often and at the end.
+func (g *gate) keepBudgets(ctx context.Context) error {
+	tick := time.NewTicker(budgetsKept)
+	defer tick.Stop()
+	for {
+		b, err := g.budgets.marshal()
+		if b != nil && err == nil {
+			err = durable.WriteFile(g.path(budgetsFile), b, 0o600)
+		}
+		if err != nil {
+			g.log.Warn("egress budgets are not kept", "err", err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // event records something that a guest does as often as it likes. Events are
@@ -237,10 +306,12 @@ type State struct {
 	Dropped map[string]uint64
 	Uses    []Use
 	Denials []Denial
+	Budgets []Budget
 }
 
 func (g *gate) state() (s State, err error) {
 	s.Uses, s.Denials = g.ledger.read()
+	s.Budgets = g.budgets.read(g.limited())
 	if l := g.current(); l != nil {
 		s.Dropped, err = l.net.Dropped()
 	}

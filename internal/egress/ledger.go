@@ -2,13 +2,10 @@ package egress
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"bulkhead/internal/egress/policy"
 )
 
 const (
@@ -49,11 +46,6 @@ type Use struct {
 	Destination       string
 	Connections, Open int
 	Up, Down          int64
-
-	// since is when the window of its limits began, up and down what was
-	// taken in it.
-	since    time.Time
-	up, down int64
 }
 
 // Denial is something that was refused, or several of the same in a row.
@@ -104,29 +96,13 @@ func (l *ledger) closed(destination string) {
 	l.use(destination).Open--
 }
 
-// spend counts bytes, and is an error once a destination has taken more than
-// its limits within their window.
-func (l *ledger) spend(destination string, limits *policy.Limits, up, down int64) error {
+// moved counts bytes.
+func (l *ledger) moved(destination string, up, down int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.use(destination)
 	u.Up += up
 	u.Down += down
-	if limits == nil || limits.Per == 0 {
-		return nil
-	}
-	if now := l.clock(); now.Sub(u.since) >= limits.Per {
-		u.since, u.up, u.down = now, 0, 0
-	}
-	u.up += up
-	u.down += down
-	switch {
-	case limits.UploadBytes > 0 && u.up > limits.UploadBytes:
-		return fmt.Errorf("more than %d bytes were sent within %s", limits.UploadBytes, limits.Per)
-	case limits.DownloadBytes > 0 && u.down > limits.DownloadBytes:
-		return fmt.Errorf("more than %d bytes came within %s", limits.DownloadBytes, limits.Per)
-	}
-	return nil
 }
 
 // denied remembers a refusal, and reports whether it is another than the last

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"bulkhead/internal/egress"
-	"bulkhead/internal/egress/policy"
 )
 
 func TestLedgerIsBounded(t *testing.T) {
@@ -45,27 +44,5 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	if ok, left := m.Pass(now.Add(time.Hour)); !ok || left != 4000 {
 		t.Errorf("after the hour: %t, %d were left out", ok, left)
-	}
-}
-
-func TestBudgets(t *testing.T) {
-	now := time.Unix(0, 0)
-	l := egress.NewLedger(func() time.Time { return now })
-	limits := &policy.Limits{UploadBytes: 100, DownloadBytes: 1000, Per: time.Hour}
-	for i, tt := range []struct {
-		wait     time.Duration
-		up, down int64
-		cut      bool
-	}{
-		{0, 60, 0, false}, {0, 40, 1000, false}, {0, 1, 0, true}, {time.Minute, 0, 1, true},
-		{time.Hour, 100, 0, false}, {0, 0, 1001, true},
-	} {
-		now = now.Add(tt.wait)
-		if err := l.Spend("a:1", limits, tt.up, tt.down); (err != nil) != tt.cut {
-			t.Errorf("step %d: %v", i, err)
-		}
-	}
-	if err := l.Spend("b:1", nil, 1<<40, 1<<40); err != nil {
-		t.Errorf("without limits: %v", err)
 	}
 }

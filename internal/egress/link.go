@@ -50,12 +50,13 @@ func (l *Link) serve(ctx context.Context) error {
 	}
 	l.proxy = &proxy.Proxy{
 		Name: g.table.Name, Decide: g.decide, Forbids: g.forbids, Dial: g.dial, DialAddr: g.dialAddress,
-		Original: network.Original, Account: g.account, Record: g.record, MaxConns: maxConnections, Clock: g.p.cfg.Clock, Log: g.log,
+		Original: network.Original, Admit: g.admit, Metered: g.metered, Account: g.account, Record: g.record, MaxConns: maxConnections, Clock: g.p.cfg.Clock, Log: g.log,
 	}
 	l.goServe(func() error { return resolver.ServePacket(life, packets) })
 	l.goServe(func() error { return resolver.ServeStream(life, streams) })
 	l.goServe(func() error { return l.proxy.Serve(life, connections) })
 	l.goServe(func() error { return g.tell(life) })
+	l.goServe(func() error { return g.keepBudgets(life) })
 	g.mu.Lock()
 	g.link = l
 	g.mu.Unlock()

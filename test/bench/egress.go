@@ -125,6 +125,8 @@ func serveProxy(ctx context.Context, all *sync.WaitGroup, sink netip.AddrPort) (
 		},
 		DialAddr: func(ctx context.Context, _ netip.Addr, _ uint16) (net.Conn, error) { return dial(ctx) },
 		Original: func(net.Conn) (netip.AddrPort, error) { return netip.AddrPortFrom(sink.Addr(), 5432), nil },
+		Admit:    func(proxy.Destination) (func(), error) { return func() {}, nil },
+		Metered:  func(proxy.Destination) bool { return false },
 		Account:  func(proxy.Destination, int64, int64) error { return nil },
 		Record:   func(proxy.Connection) {},
 		MaxConns: 1000, Clock: time.Now, Log: slog.New(slog.DiscardHandler),

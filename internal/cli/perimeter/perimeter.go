@@ -6,11 +6,13 @@
 package perimeter
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"bulkhead/client"
@@ -62,6 +64,9 @@ func overview(w io.Writer, e client.Egress) {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", show.OneLine(u.Destination), u.Connections, u.Open,
 			show.Bytes(u.UpBytes), show.Bytes(u.DownBytes))
 	}
+	for _, line := range budgets(e.Budgets) {
+		fmt.Fprintf(w, "limit: %s\n", line)
+	}
 	var reasons []string
 	for reason, n := range e.Dropped {
 		if n > 0 {
@@ -72,6 +77,27 @@ func overview(w io.Writer, e client.Egress) {
 	for _, r := range reasons {
 		fmt.Fprintf(w, "dropped packets: %s\n", r)
 	}
+}
+
+// budgets says in a line for each limit what is left of it.
+func budgets(all []client.EgressBudget) (lines []string) {
+	for _, b := range all {
+		var left []string
+		add := func(limited bool, format string, args ...any) {
+			if limited {
+				left = append(left, fmt.Sprintf(format, args...))
+			}
+		}
+		until := b.Until.Local().Format(time.DateTime)
+		add(b.UpLimit > 0, "%s of %s up left until %s", show.Bytes(b.UpLimit-b.UpBytes), show.Bytes(b.UpLimit), until)
+		add(b.DownLimit > 0, "%s of %s down left until %s", show.Bytes(b.DownLimit-b.DownBytes), show.Bytes(b.DownLimit), until)
+		add(b.OpenLimit > 0, "%d of %d connections open", b.Open, b.OpenLimit)
+		if len(left) == 0 {
+			left = []string{b.Limits}
+		}
+		lines = append(lines, cmp.Or(b.For, "all together")+": "+strings.Join(left, ", "))
+	}
+	return lines
 }
 
 // maxPolicy bounds a policy's file, as the daemon does.

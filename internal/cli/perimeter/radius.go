@@ -51,6 +51,7 @@ func radius(w io.Writer, r client.BlastRadius) {
 			show.Bytes(u.UpBytes), show.Bytes(u.DownBytes)))
 	}
 	section("USED OF IT", used, "nothing yet")
+	section("LIMITS", budgets(r.Budgets), "none but 1000 connections at once")
 	section("SECRETS", r.Secrets, "none")
 	section("NEIGHBOURS", r.Neighbours, "none: its network holds nothing else")
 	section("DEVICES", r.Devices, "none")

@@ -26,6 +26,9 @@ type Verdict struct {
 	Index int
 	// Limits are the rule's; nil for none. The policy's hold beside them.
 	Limits *Limits
+	// Budget is what a rule with limits is about, by which they are counted: it
+	// stays when rules before it come and go.
+	Budget string
 }
 
 // Decide says what becomes of a connection: the first rule that matches
@@ -111,7 +114,11 @@ func (p *Policy) firstAddr(a netip.Addr, port uint16) (Verdict, bool) {
 func (p *Policy) first(match func(Rule) bool) (Verdict, bool) {
 	for i, r := range p.Rules {
 		if match(r) {
-			return Verdict{Action: r.Action, Rule: fmt.Sprintf("rule %d: %s", i+1, r), Index: i, Limits: r.Limits}, true
+			v := Verdict{Action: r.Action, Rule: fmt.Sprintf("rule %d: %s", i+1, r), Index: i, Limits: r.Limits}
+			if v.Limits != nil {
+				v.Budget = r.Budget()
+			}
+			return v, true
 		}
 	}
 	before := len(p.Rules)

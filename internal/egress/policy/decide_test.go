@@ -42,8 +42,8 @@ func TestDecide(t *testing.T) {
 		want policy.Verdict
 	}{
 		{"an earlier rule wins", "bad.example.com", 443, policy.Verdict{Action: policy.Deny, Rule: "rule 1: deny bad.example.com all ports", Index: 0}},
-		{"a wildcard at any depth", "a.b.example.com", 8002, policy.Verdict{Action: policy.Allow, Rule: "rule 2: allow *.example.com ports 443,8000-8002 limits {rate: 7}", Index: 1, Limits: &policy.Limits{Rate: 7}}},
-		{"in any case, with a dot", "A.EXAMPLE.com.", 443, policy.Verdict{Action: policy.Allow, Rule: "rule 2: allow *.example.com ports 443,8000-8002 limits {rate: 7}", Index: 1, Limits: &policy.Limits{Rate: 7}}},
+		{"a wildcard at any depth", "a.b.example.com", 8002, policy.Verdict{Action: policy.Allow, Rule: "rule 2: allow *.example.com ports 443,8000-8002 limits {rate: 7}", Index: 1, Limits: &policy.Limits{Rate: 7}, Budget: "*.example.com ports 443,8000-8002"}},
+		{"in any case, with a dot", "A.EXAMPLE.com.", 443, policy.Verdict{Action: policy.Allow, Rule: "rule 2: allow *.example.com ports 443,8000-8002 limits {rate: 7}", Index: 1, Limits: &policy.Limits{Rate: 7}, Budget: "*.example.com ports 443,8000-8002"}},
 		{"a wildcard is not the suffix itself", "example.com", 443, policy.Verdict{Action: policy.Deny, Rule: "default: deny", Index: -1}},
 		{"a wildcard ends at a dot", "notexample.com", 443, policy.Verdict{Action: policy.Deny, Rule: "default: deny", Index: -1}},
 		{"what follows counts", "a.example.com.evil.example", 443, policy.Verdict{Action: policy.Deny, Rule: "default: deny", Index: -1}},

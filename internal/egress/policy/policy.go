@@ -165,6 +165,10 @@ func (r Rule) target() string {
 	return r.CIDR.String()
 }
 
+// Budget is what the rule is about in one line, "*.example.com ports 443": two
+// rules with limits and the same budget would contradict each other.
+func (r Rule) Budget() string { return r.target() + " ports " + formatPorts(r.ports(), ",") }
+
 // check says what is wrong with the rule as a whole.
 func (r Rule) check() error {
 	switch {

@@ -78,9 +78,13 @@ type Proxy struct {
 	DialAddr func(ctx context.Context, a netip.Addr, port uint16) (net.Conn, error)
 	// Original says where a connection was meant to go.
 	Original func(net.Conn) (netip.AddrPort, error)
-	// Account is told of bytes that are about to be moved, or were; an error
-	// cuts the connection.
+	// Admit is asked once a connection is allowed, and counts it until leave;
+	// an error refuses it.
+	Admit func(Destination) (leave func(), err error)
+	// Account is told of bytes, before they are moved if Metered says so; an
+	// error cuts the connection.
 	Account func(d Destination, up, down int64) error
+	Metered func(Destination) bool
 	Record  func(Connection)
 	// MaxConns is how many may be open at once.
 	MaxConns int
@@ -156,6 +160,12 @@ func (p *Proxy) serve(ctx context.Context, guest *net.TCPConn) {
 		s.refuse("")
 		return
 	}
+	leave, err := p.Admit(s.Dest)
+	if err != nil {
+		s.refuse(err.Error())
+		return
+	}
+	defer leave()
 	s.run(ctx)
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,10 @@ type bench struct {
 	dialled int
 	records []proxy.Connection
 	budget  int64 // bytes up that Account allows
+	metered bool  // whether they are counted before
+	full    bool  // whether Admit refuses
+	// admitted is how many Admit has let in and are not out.
+	admitted int
 }
 
 func newBench(t *testing.T, port uint16) *bench {
@@ -85,6 +90,24 @@ func newBench(t *testing.T, port uint16) *bench {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return netip.AddrPortFrom(b.dest.Addr, b.dest.Port), nil
+		},
+		Admit: func(proxy.Destination) (func(), error) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.full {
+				return nil, errors.New("too many")
+			}
+			b.admitted++
+			return func() {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.admitted--
+			}, nil
+		},
+		Metered: func(proxy.Destination) bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.metered
 		},
 		Account: func(_ proxy.Destination, up, _ int64) error {
 			b.mu.Lock()
@@ -344,6 +367,49 @@ func TestABudgetCuts(t *testing.T) {
 	}
 	if c := b.last(); c.Reason != "too much" || c.Up > 8<<20 {
 		t.Errorf("recorded %+v", c)
+	}
+}
+
+// With a budget, nothing is moved that is not in it, on however many
+// connections.
+func TestAMeteredBudgetIsExact(t *testing.T) {
+	b := newBench(t, 5432)
+	const budget = 100 << 10
+	b.set(func() { b.budget, b.metered = budget, true })
+	var got atomic.Int64
+	var all sync.WaitGroup
+	for range 10 {
+		guest := b.connect()
+		host := b.accept()
+		all.Go(func() {
+			n, _ := io.Copy(io.Discard, host)
+			got.Add(n)
+		})
+		all.Go(func() { io.CopyN(guest, strings.NewReader(strings.Repeat("x", 1<<20)), 1<<20) })
+	}
+	all.Wait()
+	if n := got.Load(); n > budget {
+		t.Errorf("%d bytes arrived, of %d at most", n, budget)
+	}
+}
+
+func TestWhatIsNotAdmittedIsNotDialled(t *testing.T) {
+	b := newBench(t, 5432)
+	b.set(func() { b.full = true })
+	if err := b.reset(); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("it sees %v", err)
+	}
+	if c := b.last(); c.Reason != "too many" || !c.Opened.IsZero() {
+		t.Errorf("recorded %+v", c)
+	}
+	b.set(func() { b.full = false })
+	guest := b.connect()
+	host := b.accept()
+	guest.Close()
+	host.Close()
+	b.last()
+	for left := 1; left > 0; {
+		b.set(func() { left = b.admitted })
 	}
 }
 

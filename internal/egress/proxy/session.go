@@ -23,6 +23,8 @@ const (
 	dialLimit = 30 * time.Second
 	// piece is how many bytes are moved before they are accounted.
 	piece = 1 << 20
+	// meteredPiece is how many are moved where that has to be before.
+	meteredPiece = 32 << 10
 )
 
 // session is one connection that is carried.
@@ -281,8 +283,8 @@ func (s *session) speaksHTTP() bool {
 
 // pass passes on n bytes of what the guest has said.
 func (s *session) pass(n int) error {
-	if err := s.p.Account(s.Dest, int64(n), 0); err != nil {
-		return refusal(err.Error())
+	if err := s.account(int64(n), &s.up); err != nil {
+		return err
 	}
 	sent, err := s.out.Write(s.first[:n])
 	s.up.Add(int64(sent))
@@ -291,17 +293,24 @@ func (s *session) pass(n int) error {
 }
 
 // move moves bytes until their end, in pieces, and then closes that direction.
-// Between two TCP connections the kernel moves them (splice(2)).
+// Between two TCP connections the kernel moves them (splice(2)), unless they
+// have to be counted before.
 func (s *session) move(to, from net.Conn, count *atomic.Int64) error {
+	var buf []byte
 	for {
-		n, err := io.CopyN(to, from, piece)
-		count.Add(n)
-		up, down := n, int64(0)
-		if count == &s.down {
-			up, down = 0, n
-		}
-		if limit := s.p.Account(s.Dest, up, down); limit != nil {
-			return refusal(limit.Error())
+		var err error
+		if s.p.Metered(s.Dest) {
+			if buf == nil {
+				buf = make([]byte, meteredPiece)
+			}
+			err = s.moveMetered(to, from, count, buf)
+		} else {
+			var n int64
+			n, err = io.CopyN(to, from, piece)
+			count.Add(n)
+			if limit := s.account(n, count); limit != nil {
+				return limit
+			}
 		}
 		if errors.Is(err, io.EOF) {
 			return halfClose(to)
@@ -310,6 +319,34 @@ func (s *session) move(to, from net.Conn, count *atomic.Int64) error {
 			return err
 		}
 	}
+}
+
+// moveMetered moves what comes next, once it is accounted.
+func (s *session) moveMetered(to io.Writer, from io.Reader, count *atomic.Int64, buf []byte) error {
+	n, err := from.Read(buf)
+	if n > 0 {
+		if limit := s.account(int64(n), count); limit != nil {
+			return limit
+		}
+		sent, failed := to.Write(buf[:n])
+		count.Add(int64(sent))
+		if failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// account accounts bytes of one direction.
+func (s *session) account(n int64, direction *atomic.Int64) error {
+	up, down := n, int64(0)
+	if direction == &s.down {
+		up, down = 0, n
+	}
+	if err := s.p.Account(s.Dest, up, down); err != nil {
+		return refusal(err.Error())
+	}
+	return nil
 }
 
 // halfClose tells the other end that no more comes. One that is gone has been

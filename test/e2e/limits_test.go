@@ -1,0 +1,168 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"bulkhead/client"
+	"bulkhead/internal/daemon"
+	"bulkhead/test/harness"
+	"bulkhead/test/inside"
+)
+
+// outside is the world in tests that must not leave the machine: every name
+// leads to one listener, which repeats what it is told.
+type outside struct {
+	net.Listener
+	heard atomic.Int64 // bytes
+}
+
+func newOutside(t *testing.T) *outside {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &outside{Listener: l}
+	go o.serve()
+	t.Cleanup(func() { l.Close() })
+	return o
+}
+
+func (o *outside) serve() {
+	for {
+		c, err := o.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			buf := make([]byte, 4<<10)
+			for {
+				n, err := c.Read(buf)
+				o.heard.Add(int64(n))
+				if _, e := c.Write(buf[:n]); err != nil || e != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+// Resolve implements egress.Out.
+func (o *outside) Resolve(context.Context, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.MustParseAddr("93.184.215.14")}, nil
+}
+
+// Dial implements egress.Out.
+func (o *outside) Dial(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", o.Addr().String())
+}
+
+// A guest gets as far as its limits and no further.
+func TestLimits(t *testing.T) {
+	o := newOutside(t)
+	h := inside.Run(t, daemon.Daemon{Clock: time.Now, Out: o}, map[string]string{"egress": "none"}).Base()
+	t.Run("bytes of a rule", func(t *testing.T) { testBytes(t, h, o) })
+	t.Run("connections of a sandbox", func(t *testing.T) { testConnections(t, h) })
+}
+
+func testBytes(t *testing.T, h *harness.Host, o *outside) {
+	b := h.Create("talker")
+	policy := "version: 1\nrules:\n  - {name: '*.example', ports: [7000], action: allow, limits: {upload: 1MB}}\n"
+	if r := h.CLIWith(policy, "egress", "set", b.Name, "-"); r.Code != 0 {
+		t.Fatal(r.Stderr)
+	}
+	// Both names are of one rule: they share what it may.
+	for _, name := range []string{"one.example", "two.example"} {
+		b.Sh(`python3 -c '
+import socket
+try:
+    c = socket.create_connection(("` + name + `", 7000))
+    for i in range(40):
+        c.sendall(b"x" * 65536)
+        c.recv(65536)
+except OSError:
+    pass
+'`)
+	}
+	const limit = 1_000_000
+	if got := o.heard.Load(); got > limit || got < limit-64<<10 {
+		t.Errorf("%d bytes arrived, of %d that may", got, limit)
+	}
+	var e client.Egress
+	h.JSON(&e, "egress", "show", b.Name)
+	if len(e.Budgets) != 1 || e.Budgets[0].UpBytes != o.heard.Load() {
+		t.Errorf("budgets %+v, %d bytes arrived", e.Budgets, o.heard.Load())
+	}
+	if got := h.Must("egress", "log", b.Name); !strings.Contains(got, "upload") {
+		t.Errorf("the operator is told %s", got)
+	}
+	if got := h.Must("events", "--sandbox", b.Name, "--kind", "egress.denied"); !strings.Contains(got, "two.example:7000") {
+		t.Errorf("events are %s", got)
+	}
+	h.Must("events", "verify")
+}
+
+// rss is how much memory this process has, the daemon in it, in KiB.
+func rss(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kib, err := strconv.Atoi(string(regexp.MustCompile(`(?m)^VmRSS:\s+(\d+)`).FindSubmatch(status)[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
+
+// crowd opens connections, talks over each of them while all are open, and
+// says how many more there may be.
+const crowd = `import resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+at = (socket.gethostbyname("crowd.example"), 7000)
+all = [socket.create_connection(at) for i in range(%d)]
+for turn in range(2):
+    for i, c in enumerate(all):
+        c.sendall(b"%%06d" %% i)
+    for i, c in enumerate(all):
+        assert c.recv(6) == b"%%06d" %% i, i
+try:
+    c = socket.create_connection(at)
+    c.sendall(b"more")
+    print("got", c.recv(4).decode())
+except OSError as e:
+    print("refused")
+`
+
+func testConnections(t *testing.T, h *harness.Host) {
+	const most = 1000
+	b := h.Create("crowd")
+	h.Must("egress", "allow", b.Name, "crowd.example:7000")
+	before := rss(t)
+	b.Sh("cat > /root/crowd.py <<'EOF'\n" + fmt.Sprintf(crowd, most) + "EOF")
+	if got := b.Sh("python3 /root/crowd.py"); got != "refused" {
+		t.Errorf("connection %d: %s", most+1, got)
+	}
+	if got := h.Must("egress", "log", b.Name); !strings.Contains(got, "connections are open already") {
+		t.Errorf("the operator is told %s", got)
+	}
+	// The test's own end of each is in it: a goroutine and a buffer.
+	if grown := rss(t) - before; grown > 40<<10 {
+		t.Errorf("%d connections took %d KiB of memory", most, grown)
+	}
+	io.WriteString(t.Output(), fmt.Sprintf("memory %d KiB before, %d after\n", before, rss(t)))
+}
