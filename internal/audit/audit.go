@@ -43,6 +43,9 @@ import (
 // in under a second.
 const segmentBytes = 64 << 20
 
+// segmentsKept bounds a log to 1 GiB, some three million events.
+const segmentsKept = 16
+
 // ErrClosed is what Append returns after Close.
 var ErrClosed = errors.New("audit log is closed")
 
@@ -54,6 +57,9 @@ type Options struct {
 	Clock func() time.Time
 	// SegmentBytes is the size at which a segment ends; 0 means 64 MiB.
 	SegmentBytes int64
+	// Segments is how many are kept, the oldest go first; 0 means 16. What is
+	// left is a chain still.
+	Segments int
 }
 
 // Log is an open audit log.
@@ -87,6 +93,9 @@ type end struct {
 // left for Verify to find. It returns a fault.Corrupt error if it cannot find
 // out where the log ends.
 func Open(opts Options) (_ *Log, err error) {
+	if opts.Segments == 0 {
+		opts.Segments = segmentsKept
+	}
 	if opts.SegmentBytes == 0 {
 		opts.SegmentBytes = segmentBytes
 	}
@@ -228,8 +237,26 @@ func (l *Log) makeRoom(line int64) error {
 	if old != nil {
 		err = errors.Join(err, old.Close())
 	}
+	if err == nil {
+		err = l.dropOldest()
+	}
 	l.broken = err
 	return err
+}
+
+// dropOldest removes the segments that are too many.
+func (l *Log) dropOldest() error {
+	segments, err := listSegments(l.opts.Dir)
+	if err != nil {
+		return err
+	}
+	for len(segments) > l.opts.Segments {
+		if err := os.Remove(segmentPath(l.opts.Dir, segments[0])); err != nil {
+			return err
+		}
+		segments = segments[1:]
+	}
+	return nil
 }
 
 // rewind cuts the newest segment back to its last whole line.

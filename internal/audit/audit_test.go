@@ -89,6 +89,26 @@ func segments(t *testing.T, dir string) []string {
 	return paths
 }
 
+// A log has a bound. What is left of it is a chain, and reads as one.
+func TestOldestSegmentsGo(t *testing.T) {
+	dir := t.TempDir()
+	l, err := audit.Open(audit.Options{Dir: dir, Clock: clock(), SegmentBytes: 1, Segments: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeLog(t, l) })
+	all := fill(t, l, 10)
+	if n := len(segments(t, dir)); n != 3 {
+		t.Errorf("%d segments are left", n)
+	}
+	if diff := cmp.Diff(all[7:], read(t, l, audit.Query{})); diff != "" {
+		t.Error(diff)
+	}
+	if r, err := l.Verify(t.Context()); err != nil || r.First != 8 || r.Last != 10 {
+		t.Errorf("verified %+v, %v", r, err)
+	}
+}
+
 func TestAppendIsReadAgainAfterReopen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")
 	l := open(t, dir, 0)

@@ -8,6 +8,8 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
+	"time"
 )
 
 // Query says which events to read.
@@ -16,6 +18,11 @@ type Query struct {
 	Since uint64
 	// SandboxID leaves out events of others, unless it is empty.
 	SandboxID string
+	// Type leaves out events of other types, unless it is empty: "egress" is
+	// every type that is it or begins with "egress.".
+	Type string
+	// After leaves out events up to this time.
+	After time.Time
 	// Follow waits for further events after the last one.
 	Follow bool
 }
@@ -32,6 +39,12 @@ func (l *Log) Read(ctx context.Context, q Query) iter.Seq2[Event, error] {
 	}
 }
 
+func (q Query) fits(e Event) bool {
+	return (q.SandboxID == "" || e.SandboxID == q.SandboxID) &&
+		(q.Type == "" || e.Type == q.Type || strings.HasPrefix(e.Type, q.Type+".")) &&
+		(q.After.IsZero() || e.Time.After(q.After))
+}
+
 // errStopped says that the reader wants no more.
 var errStopped = errors.New("stopped")
 
@@ -39,7 +52,7 @@ func (l *Log) read(ctx context.Context, q Query, yield func(Event, error) bool) 
 	c := cursor{dir: l.opts.Dir, last: q.Since}
 	defer func() { err = errors.Join(err, c.close()) }()
 	give := func(e Event) error {
-		if q.SandboxID != "" && e.SandboxID != q.SandboxID {
+		if !q.fits(e) {
 			return ctx.Err()
 		}
 		if !yield(e, nil) {

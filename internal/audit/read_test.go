@@ -33,6 +33,10 @@ func TestRead(t *testing.T) {
 		"since the future":          {audit.Query{Since: 1 << 63}, nil},
 		"since the largest number":  {audit.Query{Since: 1<<64 - 1}, nil},
 		"of one sandbox":            {audit.Query{SandboxID: "i1"}, odd},
+		"of a type":                 {audit.Query{Type: "sandbox.created"}, all},
+		"of a kind of types":        {audit.Query{Type: "sandbox"}, all},
+		"of half a word":            {audit.Query{Type: "sand"}, nil},
+		"after a time":              {audit.Query{After: all[1].Time}, all[2:]},
 		"of no sandbox":             {audit.Query{SandboxID: "i9"}, nil},
 	}
 	for name, tt := range tests {
