@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 // maxAnswer bounds an answer that is not a stream: a host has a handful of
@@ -177,6 +178,11 @@ type EventQuery struct {
 	Since uint64
 	// Sandbox leaves out events of other sandboxes, unless it is empty.
 	Sandbox string
+	// Type leaves out others: "egress" is every type that is it or begins with
+	// "egress.".
+	Type string
+	// After leaves out events up to this time.
+	After time.Time
 	// Follow waits for further events until the context ends.
 	Follow bool
 }
@@ -187,6 +193,12 @@ func (c *Client) Events(ctx context.Context, q EventQuery, each func(Event) erro
 	v := url.Values{"since": {strconv.FormatUint(q.Since, 10)}}
 	if q.Sandbox != "" {
 		v.Set("sandbox", q.Sandbox)
+	}
+	if q.Type != "" {
+		v.Set("type", q.Type)
+	}
+	if !q.After.IsZero() {
+		v.Set("after", q.After.Format(time.RFC3339Nano))
 	}
 	if q.Follow {
 		v.Set("follow", "1")
@@ -210,6 +222,24 @@ func (c *Client) Events(ctx context.Context, q EventQuery, each func(Event) erro
 			return err
 		}
 	}
+}
+
+// EventsReport says what the whole log of events holds.
+type EventsReport struct {
+	// First and Last are event numbers, 0 for an empty log. First is above 1
+	// once the oldest have made room.
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	// Hash is that of the last line. Whoever keeps it elsewhere can tell later
+	// whether what was before it is what it was.
+	Hash string `json:"hash"`
+}
+
+// VerifyEvents checks the log of events from its first line to its last. The
+// error names the first line that was edited, or is missing.
+func (c *Client) VerifyEvents(ctx context.Context) (r EventsReport, err error) {
+	err = c.call(ctx, "GET", "/events/verified", nil, &r)
+	return r, err
 }
 
 func sandboxPath(ref string, more ...string) string {

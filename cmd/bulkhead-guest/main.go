@@ -19,6 +19,7 @@ import (
 	"bulkhead/internal/guestd/boot"
 	"bulkhead/internal/guestd/files"
 	"bulkhead/internal/guestd/machine"
+	"bulkhead/internal/guestd/ports"
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/guestd/vitals"
 	"bulkhead/internal/link"
@@ -59,6 +60,7 @@ func serve(ctx context.Context, log *slog.Logger) error {
 	mux.Handle(contents.Handler())
 	mux.Handle("/files", contents.Contents())
 	mux.Handle("/files/", contents.Contents())
+	mux.Handle(ports.Path, ports.Handler())
 	mux.Handle("/", vitals.Handler(m.Env))
 	return link.Serve(ctx, port, func(l net.Listener) {
 		s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}

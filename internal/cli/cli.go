@@ -15,6 +15,7 @@ package cli
 import (
 	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/perimeter"
+	"bulkhead/internal/cli/ports"
 
 	"github.com/spf13/cobra"
 )
@@ -49,7 +50,8 @@ func New(env Env) *cobra.Command {
 	for _, newCommand := range []func(*app.App) *cobra.Command{
 		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
 		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newRollbackCommand,
-		newStartCommand, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand, perimeter.NewCommand, perimeter.NewRadiusCommand,
+		newStartCommand, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
+		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,
 		newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {
 		root.AddCommand(newCommand(a))

@@ -3,9 +3,12 @@ package cli_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,6 +20,7 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/duplex"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/guestd/account"
 	"bulkhead/internal/guestd/process"
@@ -70,7 +74,7 @@ func open(dir string) (w *world, shut func() error, err error) {
 	agent := httptest.NewServer(guest)
 	s := server.New(server.Options{
 		Sandboxes: sandboxes{w, agent}, Snapshots: snapshots{w}, Templates: templates{w},
-		Events: w.events, Info: w.info, Log: slog.New(slog.DiscardHandler),
+		Events: w.events, EventsVerified: w.verified, Ports: w, Info: w.info, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -106,11 +110,49 @@ func (w *world) events(_ context.Context, q server.EventQuery) iter.Seq2[client.
 	}
 	return func(yield func(client.Event, error) bool) {
 		for _, e := range all {
-			if e.Seq > q.Since && (q.SandboxID == "" || q.SandboxID == e.SandboxID) && !yield(e, nil) {
+			wanted := e.Seq > q.Since && (q.SandboxID == "" || q.SandboxID == e.SandboxID) && strings.HasPrefix(e.Type, q.Type)
+			if wanted && !yield(e, nil) {
 				return
 			}
 		}
 	}
+}
+
+func (w *world) verified(context.Context) (client.EventsReport, error) {
+	return client.EventsReport{First: 1, Last: 2, Hash: "abcd"}, nil
+}
+
+// DialPort implements server.Ports: port 7 of every sandbox repeats what it was
+// told once it was told all.
+func (w *world) DialPort(_ context.Context, ref string, port uint16) (duplex.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.get(ref); err != nil {
+		return nil, err
+	}
+	if port != 7 {
+		return nil, fault.New(fault.Unavailable, "nothing listens on port %d", port)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	outside, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	inside, err := l.Accept()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer inside.Close()
+		if all, err := io.ReadAll(inside); err == nil {
+			fmt.Fprintf(inside, "told %s", all)
+		}
+	}()
+	return outside.(*net.TCPConn), nil
 }
 
 type sandboxes struct {

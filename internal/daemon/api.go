@@ -279,12 +279,21 @@ func (e eventLog) Append(ctx context.Context, typ, id string, fields map[string]
 func eventReader(l *audit.Log) server.Events {
 	return func(ctx context.Context, q server.EventQuery) iter.Seq2[client.Event, error] {
 		return func(yield func(client.Event, error) bool) {
-			for e, err := range l.Read(ctx, audit.Query{Since: q.Since, SandboxID: q.SandboxID, Follow: q.Follow}) {
+			for e, err := range l.Read(ctx, audit.Query{
+				Since: q.Since, SandboxID: q.SandboxID, Type: q.Type, After: q.After, Follow: q.Follow,
+			}) {
 				if !yield(client.Event(e), err) {
 					return
 				}
 			}
 		}
+	}
+}
+
+func eventVerifier(l *audit.Log) server.EventsVerified {
+	return func(ctx context.Context) (client.EventsReport, error) {
+		r, err := l.Verify(ctx)
+		return client.EventsReport(r), err
 	}
 }
 

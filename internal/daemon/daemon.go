@@ -119,8 +119,8 @@ func (d *Daemon) serve(ctx context.Context, api *api, events *audit.Log) error {
 		return err
 	}
 	s := server.New(server.Options{
-		Sandboxes: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api}, Egress: borders{api},
-		Events: eventReader(events), Info: api.info, Log: d.Log,
+		Sandboxes: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api}, Egress: borders{api}, Ports: borders{api},
+		Events: eventReader(events), EventsVerified: eventVerifier(events), Info: api.info, Log: d.Log,
 	})
 	eventLog{events, d.Log}.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)

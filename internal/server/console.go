@@ -1,28 +1,12 @@
 package server
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"math"
 	"net/http"
-	"os"
 	"path/filepath"
-	"syscall"
-	"time"
 
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/console"
 )
-
-// consolePoll is how often a followed console is looked at. A poll is one
-// fstat and one read; what it costs does not depend on how much is written.
-const consolePoll = 100 * time.Millisecond
-
-// consoleBurst bounds what one poll copies, so that a guest that writes
-// without end cannot keep the copying from noticing that it should stop.
-const consoleBurst = 4 << 20
 
 // console answers with what the guest wrote to its console: raw bytes that
 // are not to be shown on a terminal as they are.
@@ -44,178 +28,13 @@ func (s *Server) console(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	c := &console{path: filepath.Join(folder, "console.log"), out: w}
-	defer c.close()
-	if err := c.copyTail(tail); err != nil || !follow {
+	c := console.New(filepath.Join(folder, "console.log"), w)
+	defer c.Close()
+	if err := c.CopyTail(tail); err != nil || !follow {
 		return err
 	}
-	return c.follow(r.Context(), func() bool {
+	return c.Follow(r.Context(), func() bool {
 		_, err := s.Sandboxes.Get(r.Context(), ref)
 		return !fault.Is(err, fault.NotFound)
 	})
-}
-
-// console copies a file that a VMM writes and renames to path.1 when it has
-// grown too large.
-type console struct {
-	path string
-	out  http.ResponseWriter
-	file *consoleFile // what is copied from; nil while there is none
-}
-
-func (c *console) close() {
-	c.file.close()
-	c.file = nil
-}
-
-// copyTail copies the last bytes of what there is, or all if tail is
-// negative, and leaves the newest file open behind them.
-func (c *console) copyTail(tail int64) (err error) {
-	// In this order: a rename in between makes both the same file.
-	if c.file, err = openConsole(c.path); err != nil {
-		return err
-	}
-	older, err := openConsole(c.path + ".1")
-	if err != nil {
-		return err
-	}
-	defer older.close()
-	if older != nil && c.file.is(older.info) {
-		older.close()
-		older = nil
-	}
-	skip := int64(0)
-	if tail >= 0 {
-		skip = max(0, older.size()+c.file.size()-tail)
-	}
-	if err := c.copySection(older, skip); err != nil {
-		return err
-	}
-	return c.copySection(c.file, max(0, skip-older.size()))
-}
-
-// copySection copies what was in the file when it was opened, from a place on.
-func (c *console) copySection(f *consoleFile, from int64) error {
-	if f == nil || from >= f.size() {
-		return f.seek(f.size())
-	}
-	if err := f.seek(from); err != nil {
-		return err
-	}
-	return c.copy(f, f.size()-from)
-}
-
-// copy copies what comes next in the file, at most n bytes.
-func (c *console) copy(f *consoleFile, n int64) error {
-	_, err := io.Copy(c.out, io.LimitReader(f, n))
-	return err
-}
-
-// follow copies what is written from now on, until ctx ends or nothing is
-// left to follow.
-func (c *console) follow(ctx context.Context, exists func() bool) error {
-	tick := time.NewTicker(consolePoll)
-	defer tick.Stop()
-	control := http.NewResponseController(c.out)
-	for {
-		if c.file != nil {
-			if err := c.copy(c.file, consoleBurst); err != nil {
-				return err
-			}
-		}
-		if err := control.Flush(); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := c.turn(); err != nil {
-			return err
-		}
-		if c.file == nil && !exists() {
-			return nil
-		}
-	}
-}
-
-// turn turns to the file that is now at path, if it is another one. A file
-// that was emptied is read from its start.
-func (c *console) turn() error {
-	fi, err := os.Lstat(c.path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if c.file != nil {
-		if err == nil && c.file.is(fi) {
-			return c.file.rewindIfBeyond(fi.Size())
-		}
-		// The last bytes came after the last look and before the rename.
-		if err := c.copy(c.file, math.MaxInt64); err != nil {
-			return err
-		}
-		c.close()
-	}
-	c.file, err = openConsole(c.path)
-	return err
-}
-
-// consoleFile is an open file and what it was when it was opened. A nil one
-// is empty.
-type consoleFile struct {
-	*os.File
-	info fs.FileInfo
-}
-
-// openConsole opens a file that the VMM may have replaced by anything: it
-// follows no link and does not wait for a pipe. It returns nil if there is
-// no file.
-func openConsole(path string) (*consoleFile, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open console: %w", err)
-	}
-	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("open console: %s is not a file", path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &consoleFile{f, fi}, nil
-}
-
-func (f *consoleFile) close() {
-	if f != nil {
-		_ = f.Close() // only read from
-	}
-}
-
-func (f *consoleFile) is(fi fs.FileInfo) bool { return f != nil && os.SameFile(f.info, fi) }
-
-func (f *consoleFile) size() int64 {
-	if f == nil {
-		return 0
-	}
-	return f.info.Size()
-}
-
-func (f *consoleFile) seek(to int64) error {
-	if f == nil {
-		return nil
-	}
-	_, err := f.Seek(to, io.SeekStart)
-	return err
-}
-
-func (f *consoleFile) rewindIfBeyond(size int64) error {
-	at, err := f.Seek(0, io.SeekCurrent)
-	if err != nil || at <= size {
-		return err
-	}
-	return f.seek(0)
 }

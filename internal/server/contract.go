@@ -4,8 +4,10 @@ import (
 	"context"
 	"iter"
 	"net/http"
+	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/duplex"
 )
 
 // A ref names a sandbox: its id, its name, or a prefix of its id that fits no
@@ -57,6 +59,13 @@ type Egress interface {
 	BlastRadius(ctx context.Context, ref string) (client.BlastRadius, error)
 }
 
+// Ports leads to what listens in a sandbox.
+type Ports interface {
+	// DialPort connects to a port of a running sandbox, those of its loopback
+	// included. fault.Unavailable says that nothing listens.
+	DialPort(ctx context.Context, ref string, port uint16) (duplex.Conn, error)
+}
+
 // Templates is what can be done with templates.
 type Templates interface {
 	List(ctx context.Context) ([]client.Template, error)
@@ -71,12 +80,20 @@ type Templates interface {
 // the query follows, with ctx. A slow reader holds nobody up.
 type Events func(ctx context.Context, q EventQuery) iter.Seq2[client.Event, error]
 
+// EventsVerified checks the log of events from its first line to its last.
+type EventsVerified func(ctx context.Context) (client.EventsReport, error)
+
 // EventQuery says which events to read.
 type EventQuery struct {
 	// Since leaves out events up to this number.
 	Since uint64
 	// SandboxID leaves out events of others, unless it is empty.
 	SandboxID string
+	// Type leaves out others: "egress" is every type that is it or begins with
+	// "egress.".
+	Type string
+	// After leaves out events up to this time.
+	After time.Time
 	// Follow waits for further events after the last one.
 	Follow bool
 }

@@ -33,6 +33,7 @@ func (s *Server) routes() {
 	s.call("DELETE /sandboxes/{ref}/snapshots/{snapshot}", 204, s.removeSnapshot)
 	s.call("POST /sandboxes/{ref}/rollback", 200, s.rollback)
 
+	s.stream("POST /sandboxes/{ref}/ports/{port}", s.port)
 	s.egressRoutes()
 
 	s.call("GET /templates", 200, s.listTemplates)
@@ -40,6 +41,7 @@ func (s *Server) routes() {
 	s.call("DELETE /templates/{name}", 204, s.removeTemplate)
 
 	s.stream("GET /events", s.events)
+	s.call("GET /events/verified", 200, func(r *http.Request) (any, error) { return s.EventsVerified(r.Context()) })
 }
 
 // call adds a route that answers once, with JSON or, for a nil value, nothing.

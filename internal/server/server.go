@@ -46,7 +46,10 @@ type Options struct {
 	Snapshots Snapshots
 	Templates Templates
 	Egress    Egress
+	Ports     Ports
 	Events    Events
+	// EventsVerified checks the log of them.
+	EventsVerified EventsVerified
 	// Info describes the daemon.
 	Info Info
 	Log  *slog.Logger

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"regexp"
+	"time"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
@@ -94,11 +95,22 @@ func (s *Server) eventQuery(r *http.Request) (q EventQuery, err error) {
 	if q.Follow, err = boolParam(r, "follow"); err != nil {
 		return q, err
 	}
+	if q.Type = r.URL.Query().Get("type"); q.Type != "" && !typeForm.MatchString(q.Type) {
+		return q, fault.New(fault.Invalid, "query parameter type: %q is no type of events", oneLine(q.Type))
+	}
+	if after := r.URL.Query().Get("after"); after != "" {
+		if q.After, err = time.Parse(time.RFC3339, after); err != nil {
+			return q, fault.New(fault.Invalid, "query parameter after: %q is no time", oneLine(after)).Hint("write it as RFC 3339 says")
+		}
+	}
 	if r.URL.Query().Has("sandbox") {
 		q.SandboxID, err = s.sandboxID(r.Context(), r.URL.Query().Get("sandbox"))
 	}
 	return q, err
 }
+
+// typeForm is a type of events, or the beginning of one.
+var typeForm = regexp.MustCompile(`^[a-z0-9_]{1,32}(\.[a-z0-9_]{1,32}){0,4}$`)
 
 // idForm is a whole id of a sandbox.
 var idForm = regexp.MustCompile(`^i[a-z0-9]{20}$`)

@@ -1,0 +1,89 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"bulkhead/internal/duplex"
+	"bulkhead/internal/fault"
+)
+
+// byNetwork is how long the guest's network may take to answer before its
+// agent is asked: it does at once unless a firewall inside is silent.
+const byNetwork = time.Second
+
+// agentPorts is where the agent connects to the guest's loopback (package
+// internal/guestd/ports).
+const agentPorts = "/bulkhead.port/"
+
+// DialPort implements server.Ports: by the sandbox's network, or by its agent
+// for what listens on the guest's loopback only.
+func (b borders) DialPort(ctx context.Context, ref string, port uint16) (duplex.Conn, error) {
+	id, err := b.id(ref)
+	if err != nil {
+		return nil, err
+	}
+	quick, cancel := context.WithTimeout(ctx, byNetwork)
+	conn, err := b.border.Dial(quick, id, port)
+	cancel()
+	if err == nil {
+		return conn.(*net.TCPConn), nil
+	}
+	var refused *net.OpError
+	if !errors.As(err, &refused) {
+		return nil, err
+	}
+	return b.dialInside(ctx, id, port)
+}
+
+// dialInside has the agent connect.
+func (b borders) dialInside(ctx context.Context, id string, port uint16) (duplex.Conn, error) {
+	guest, err := b.Transport(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	body, up := io.Pipe()
+	ctx, cut := context.WithCancel(context.WithoutCancel(ctx))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://guest"+agentPorts+strconv.Itoa(int(port)), body)
+	if err != nil {
+		cut()
+		return nil, err
+	}
+	resp, err := guest.RoundTrip(req)
+	if err != nil {
+		cut()
+		return nil, fmt.Errorf("connect to port %d of %s: %w", port, id, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		cut()
+		resp.Body.Close()
+		return nil, fault.New(fault.Unavailable, "nothing listens on port %d of %s", port, id)
+	}
+	return &insideConn{ReadCloser: resp.Body, up: up, cut: cut}, nil
+}
+
+// insideConn is a connection through the agent.
+type insideConn struct {
+	io.ReadCloser
+	up  *io.PipeWriter
+	cut context.CancelFunc
+}
+
+// Write implements duplex.Conn.
+func (c *insideConn) Write(p []byte) (int, error) { return c.up.Write(p) }
+
+// CloseWrite implements duplex.Conn.
+func (c *insideConn) CloseWrite() error { return c.up.Close() }
+
+// Close implements duplex.Conn.
+func (c *insideConn) Close() error {
+	c.up.CloseWithError(net.ErrClosed)
+	c.cut()
+	return c.ReadCloser.Close()
+}

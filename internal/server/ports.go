@@ -1,0 +1,30 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+
+	"bulkhead/internal/duplex"
+	"bulkhead/internal/fault"
+)
+
+// port connects a client to a port of a sandbox: the request's body is what it
+// sends, the answer's what it receives. Each ends on its own.
+func (s *Server) port(w http.ResponseWriter, r *http.Request) error {
+	if err := duplex.Prepare(w); err != nil {
+		return err
+	}
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return err
+	}
+	port, err := strconv.ParseUint(r.PathValue("port"), 10, 16)
+	if err != nil || port == 0 {
+		return fault.New(fault.Invalid, "%q is not a port from 1 to 65535", oneLine(r.PathValue("port")))
+	}
+	conn, err := s.Ports.DialPort(r.Context(), ref, uint16(port))
+	if err != nil {
+		return err
+	}
+	return duplex.Serve(w, r, conn)
+}
