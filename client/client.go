@@ -292,9 +292,14 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	return c.send(req)
+}
+
+// send returns an answer that is no error. The caller closes its body.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.lost(ctx, err)
+		return nil, c.lost(req.Context(), err)
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()

@@ -17,18 +17,16 @@ func (c *Client) Port(ctx context.Context, ref string, port uint16, in io.Reader
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	path := base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
+	// The reader alone: in is the caller's to close.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, path, struct{ io.Reader }{in})
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	resp, err := c.send(req)
 	if err != nil {
 		return err
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return c.lost(ctx, err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return asError(resp)
-	}
 	if _, err := io.Copy(out, resp.Body); err != nil {
 		return fmt.Errorf("port %d of %s: %w", port, ref, c.lost(ctx, err))
 	}

@@ -12,15 +12,12 @@ import (
 
 	"bulkhead/internal/duplex"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/guestd/ports"
 )
 
 // byNetwork is how long the guest's network may take to answer before its
 // agent is asked: it does at once unless a firewall inside is silent.
 const byNetwork = time.Second
-
-// agentPorts is where the agent connects to the guest's loopback (package
-// internal/guestd/ports).
-const agentPorts = "/bulkhead.port/"
 
 // DialPort implements server.Ports: by the sandbox's network, or by its agent
 // for what listens on the guest's loopback only.
@@ -50,7 +47,7 @@ func (b borders) dialInside(ctx context.Context, id string, port uint16) (duplex
 	}
 	body, up := io.Pipe()
 	ctx, cut := context.WithCancel(context.WithoutCancel(ctx))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://guest"+agentPorts+strconv.Itoa(int(port)), body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://guest"+ports.Path+strconv.Itoa(int(port)), body)
 	if err != nil {
 		cut()
 		return nil, err

@@ -31,9 +31,8 @@ func Prepare(w http.ResponseWriter) error {
 }
 
 // Serve carries conn in a request until what it sends has ended, or either
-// direction was cut, and closes it. An error means that the answer must not end well: whoever
-// serves returns it by panicking with http.ErrAbortHandler or by not answering
-// more.
+// direction was cut, and closes it. Prepare came before. An error means that the
+// answer must not end well: whoever serves ends it with http.ErrAbortHandler.
 func Serve(w http.ResponseWriter, r *http.Request, conn Conn) error {
 	defer conn.Close()
 	control := http.NewResponseController(w)

@@ -159,7 +159,7 @@ func (g *gate) decide(ctx context.Context, to proxy.Destination) proxy.Verdict {
 }
 
 func (g *gate) verdict(to proxy.Destination) policy.Verdict {
-	return g.policy.Load().Decide(policy.Destination{Name: to.Name, Addr: to.Addr, Port: to.Port})
+	return g.policy.Load().Decide(policy.Destination(to))
 }
 
 // forbids says whether a connection that is open may not go on. One that was
@@ -214,14 +214,17 @@ func (g *gate) record(c proxy.Connection) {
 // scopes returns the limits that a connection counts for.
 func (g *gate) scopes(to proxy.Destination) (all []scope) {
 	p := g.policy.Load()
-	v := p.Decide(policy.Destination{Name: to.Name, Addr: to.Addr, Port: to.Port})
-	if p.Limits != nil {
-		all = append(all, scope{"", p.Limits})
+	all = withLimits(all, "", p.Limits)
+	v := p.Decide(policy.Destination(to))
+	return withLimits(all, v.Budget, v.Limits)
+}
+
+// withLimits adds a scope if it has limits.
+func withLimits(all []scope, name string, l *policy.Limits) []scope {
+	if l == nil {
+		return all
 	}
-	if v.Limits != nil {
-		all = append(all, scope{v.Budget, v.Limits})
-	}
-	return all
+	return append(all, scope{name, l})
 }
 
 // admit counts a connection that is allowed, unless a limit says no.
@@ -247,13 +250,9 @@ func (g *gate) account(to proxy.Destination, up, down int64) error {
 // limited lists the limits of the policy in force.
 func (g *gate) limited() (all []scope) {
 	p := g.policy.Load()
-	if p.Limits != nil {
-		all = append(all, scope{"", p.Limits})
-	}
+	all = withLimits(all, "", p.Limits)
 	for _, r := range p.All() {
-		if r.Limits != nil {
-			all = append(all, scope{r.Budget(), r.Limits})
-		}
+		all = withLimits(all, r.Budget(), r.Limits)
 	}
 	return all
 }

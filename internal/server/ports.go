@@ -9,7 +9,7 @@ import (
 )
 
 // port connects a client to a port of a sandbox: the request's body is what it
-// sends, the answer's what it receives. Each ends on its own.
+// sends, the answer's what it receives (package duplex).
 func (s *Server) port(w http.ResponseWriter, r *http.Request) error {
 	if err := duplex.Prepare(w); err != nil {
 		return err

@@ -258,7 +258,7 @@ func (b *bench) warmExec(ctx context.Context) error {
 // of a few adds.
 func (b *bench) memory(ctx context.Context) error {
 	const mib, count = 1 << 20, 4
-	alone, err := resident(b.host.DaemonPID())
+	alone, err := harness.Resident(b.host.DaemonPID())
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (b *bench) memory(ctx context.Context) error {
 		}
 		ids = append(ids, s.ID)
 	}
-	with, err := resident(b.host.DaemonPID())
+	with, err := harness.Resident(b.host.DaemonPID())
 	if err != nil {
 		return err
 	}

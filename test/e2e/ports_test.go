@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -46,8 +45,7 @@ func TestPortsIn(t *testing.T) {
 }
 
 func testForward(t *testing.T, h *harness.Host, b *harness.Box) {
-	cmd := exec.CommandContext(t.Context(), h.Bin, "forward", b.Name, "0:7001")
-	cmd.Env = append(os.Environ(), "BULKHEAD_SOCKET="+h.Socket())
+	cmd := h.Command(t.Context(), "forward", b.Name, "0:7001")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

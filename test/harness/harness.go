@@ -281,6 +281,13 @@ type Result struct {
 	Code           int
 }
 
+// Command is the command line against this host's daemon, not yet started.
+func (h *Host) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, h.Bin, args...)
+	cmd.Env = append(os.Environ(), "BULKHEAD_SOCKET="+h.Socket())
+	return cmd
+}
+
 // CLI runs the command line against this host's daemon.
 func (h *Host) CLI(args ...string) Result { return h.CLIWith("", args...) }
 
@@ -288,8 +295,7 @@ func (h *Host) CLI(args ...string) Result { return h.CLIWith("", args...) }
 func (h *Host) CLIWith(stdin string, args ...string) Result {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, h.Bin, args...)
-	cmd.Env = append(os.Environ(), "BULKHEAD_SOCKET="+h.Socket())
+	cmd := h.Command(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errw bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errw

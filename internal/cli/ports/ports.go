@@ -57,6 +57,8 @@ func NewForward(a *app.App) *cobra.Command {
 type forwarded struct {
 	Local string `json:"local"`
 	Port  uint16 `json:"port"`
+
+	listener net.Listener
 }
 
 func runForward(ctx context.Context, a *app.App, ref string, specs []string) (err error) {
@@ -89,24 +91,20 @@ func runForward(ctx context.Context, a *app.App, ref string, specs []string) (er
 
 // parseForward reads "3000", "8080:80" or "0.0.0.0:8080:80".
 func parseForward(spec string) (local string, port uint16, err error) {
-	host, rest := "127.0.0.1", spec
+	host, number, rest := "127.0.0.1", spec, spec
 	if i := strings.LastIndexByte(spec, ':'); i >= 0 {
-		rest = spec[i+1:]
-		number := spec[:i]
+		number, rest = spec[:i], spec[i+1:]
 		if j := strings.LastIndexByte(number, ':'); j >= 0 {
 			host, number = strings.Trim(number[:j], "[]"), number[j+1:]
 		}
 		if _, err := parsePort(number); err != nil {
 			return "", 0, fmt.Errorf("%q: %w", spec, err)
 		}
-		local = net.JoinHostPort(host, number)
-	} else {
-		local = net.JoinHostPort(host, rest)
 	}
 	if port, err = parsePort(rest); err != nil || port == 0 {
 		return "", 0, fault.New(fault.Invalid, "%q does not end in a port from 1 to 65535", spec)
 	}
-	return local, port, nil
+	return net.JoinHostPort(host, number), port, nil
 }
 
 func parsePort(text string) (uint16, error) {
@@ -120,9 +118,8 @@ func parsePort(text string) (uint16, error) {
 // forwarder serves local ports.
 type forwarder struct {
 	*app.App
-	ref       string
-	all       []forwarded
-	listeners []net.Listener
+	ref string
+	all []forwarded
 }
 
 func (f *forwarder) listen(local string, port uint16) error {
@@ -130,14 +127,13 @@ func (f *forwarder) listen(local string, port uint16) error {
 	if err != nil {
 		return err
 	}
-	f.listeners = append(f.listeners, l)
-	f.all = append(f.all, forwarded{l.Addr().String(), port})
+	f.all = append(f.all, forwarded{l.Addr().String(), port, l})
 	return nil
 }
 
 func (f *forwarder) close() (err error) {
-	for _, l := range f.listeners {
-		if e := l.Close(); !errors.Is(e, net.ErrClosed) {
+	for _, p := range f.all {
+		if e := p.listener.Close(); !errors.Is(e, net.ErrClosed) {
 			err = errors.Join(err, e)
 		}
 	}
@@ -150,14 +146,14 @@ func (f *forwarder) serve(ctx context.Context) {
 	defer open.Wait()
 	stop := context.AfterFunc(ctx, func() { _ = f.close() }) // closed again, and told, by whoever listened
 	defer stop()
-	for i, l := range f.listeners {
+	for _, p := range f.all {
 		open.Go(func() {
 			for {
-				conn, err := l.Accept()
+				conn, err := p.listener.Accept()
 				if err != nil {
 					return
 				}
-				open.Go(func() { f.connect(ctx, conn, f.all[i].Port) })
+				open.Go(func() { f.connect(ctx, conn, p.Port) })
 			}
 		})
 	}

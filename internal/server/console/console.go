@@ -17,12 +17,12 @@ import (
 	"time"
 )
 
-// poll is how often a followed console is looked at. A poll is one
-// fstat and one read; what it costs does not depend on how much is written.
+// poll is how often a followed console is looked at. A poll is one fstat and
+// one read; what it costs does not depend on how much is written.
 const poll = 100 * time.Millisecond
 
-// burst bounds what one poll copies, so that a guest that writes
-// without end cannot keep the copying from noticing that it should stop.
+// burst bounds what one poll copies, so that a guest that writes without end
+// cannot keep the copying from noticing that it should stop.
 const burst = 4 << 20
 
 // Console copies a file that a VMM writes and renames to path.1 when it has
