@@ -182,8 +182,12 @@ func TestDescendantsHoldingOutputs(t *testing.T) {
 			if got, want := out.end.GetExitCode(), int32(5); got != want {
 				t.Errorf("exit code %d, want %d (%v)", got, want, out.err)
 			}
-			pid, _, _ := strings.Cut(out.stdout, "\n")
-			killJob(t, pid)
+			// The descendant may speak before the shell says its id.
+			said := strings.Fields(strings.ReplaceAll(out.stdout, "noise\n", ""))
+			if len(said) != 1 {
+				t.Fatalf("no process id in %q", out.stdout)
+			}
+			killJob(t, said[0])
 		})
 	}
 }
