@@ -15,7 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench attack-report lint generate clean
+.PHONY: help setup build install test demo bench attack-report lint generate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ GOTEST := go test -count=1 -p 2 -timeout 15m
 test: setup build ## run every test, those on real microVMs included
 	@$(GOTEST) $$(go list ./... | grep -v /test/adversary); others=$$?; \
 		$(GOTEST) ./test/adversary && exit $$others
+
+install: build ## install the programs and units for systemd; DESTDIR= is for packages
+	install -D -m 755 -t $(DESTDIR)/usr/local/bin bin/bulkhead bin/bulkhead-guest
+	install -D -m 644 -t $(DESTDIR)/etc/systemd/system init/bulkhead.service init/bulkhead-sleep.service
 
 demo: setup build ## break a machine as root and roll it back, every step shown
 	@scripts/demo

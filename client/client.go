@@ -113,8 +113,32 @@ func (c *Client) Timeline(ctx context.Context, ref string) (t Timeline, err erro
 	return t, err
 }
 
-// Rollback puts a sandbox back to one of its snapshots, in place. What it was
-// since its last snapshot is lost.
+// Pause writes a running sandbox out and ends its VMM.
+func (c *Client) Pause(ctx context.Context, ref string, req PauseRequest) (s Sandbox, err error) {
+	err = c.call(ctx, "POST", sandboxPath(ref, "pause"), req, &s)
+	return s, err
+}
+
+// Resume brings a paused sandbox back where it was.
+func (c *Client) Resume(ctx context.Context, ref string) (s Sandbox, err error) {
+	err = c.call(ctx, "POST", sandboxPath(ref, "resume"), nil, &s)
+	return s, err
+}
+
+// SetSchedule changes what is done for a sandbox while nobody looks.
+func (c *Client) SetSchedule(ctx context.Context, ref string, req Schedule) (s Sandbox, err error) {
+	err = c.call(ctx, "PUT", sandboxPath(ref, "schedule"), req, &s)
+	return s, err
+}
+
+// Fork makes sandboxes that go on from one moment of another.
+func (c *Client) Fork(ctx context.Context, ref string, req ForkRequest) (all []Sandbox, err error) {
+	err = c.call(ctx, "POST", sandboxPath(ref, "fork"), req, &all)
+	return all, err
+}
+
+// Rollback puts a sandbox back to one of its snapshots, in place. What it was is
+// kept as a snapshot if it runs and answers, unless the request says otherwise.
 func (c *Client) Rollback(ctx context.Context, ref string, req RollbackRequest) (r RollbackResult, err error) {
 	err = c.call(ctx, "POST", sandboxPath(ref, "rollback"), req, &r)
 	return r, err

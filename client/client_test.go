@@ -43,9 +43,10 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 				ask("create %s %s %v %v", r.TemplateID, r.Name, r.EnvVars, r.Metadata)
 				return otter, nil
 			},
-			get: box("get"), start: box("start"),
+			get:    box("get"),
 			remove: func(ref string) error { ask("remove %s", ref); return nil },
 		},
+		Power: power{ask, otter},
 		Snapshots: snapshots{
 			take: func(ref string, r client.SnapshotRequest) (client.Snapshot, error) {
 				ask("take %s %s", ref, r.Name)
@@ -84,6 +85,14 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 		}, otter},
 		{"get otter", func() (any, error) { return c.Sandbox(ctx, "otter") }, otter},
 		{"start otter", func() (any, error) { return c.Start(ctx, "otter") }, otter},
+		{"pause otter true", func() (any, error) { return c.Pause(ctx, "otter", client.PauseRequest{Stay: true}) }, otter},
+		{"resume otter", func() (any, error) { return c.Resume(ctx, "otter") }, otter},
+		{"schedule otter 900 60", func() (any, error) {
+			return c.SetSchedule(ctx, "otter", client.Schedule{EverySeconds: 900, IdleSeconds: 60})
+		}, otter},
+		{"fork otter monday 2 twin", func() (any, error) {
+			return c.Fork(ctx, "otter", client.ForkRequest{Snapshot: "monday", Count: 2, Name: "twin"})
+		}, []client.Sandbox{otter}},
 		{"remove otter", func() (any, error) { return nil, c.Remove(ctx, "otter") }, nil},
 		{"take otter monday", func() (any, error) { return c.Snapshot(ctx, "otter", client.SnapshotRequest{Name: "monday"}) }, monday},
 		{"forget otter monday", func() (any, error) { return nil, c.RemoveSnapshot(ctx, "otter", "monday") }, nil},

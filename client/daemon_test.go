@@ -88,7 +88,7 @@ type sandboxes struct {
 	server.Sandboxes // nil: the rest is not asked for
 	list             func() ([]client.Sandbox, error)
 	create           func(context.Context, client.CreateRequest) (client.Sandbox, error)
-	get, start       func(ref string) (client.Sandbox, error)
+	get              func(ref string) (client.Sandbox, error)
 	remove           func(ref string) error
 	console          func(ref string) (string, error)
 	transport        func(ref string) (http.RoundTripper, error)
@@ -98,12 +98,38 @@ func (s sandboxes) List(context.Context) ([]client.Sandbox, error) { return s.li
 func (s sandboxes) Create(ctx context.Context, r client.CreateRequest) (client.Sandbox, error) {
 	return s.create(ctx, r)
 }
-func (s sandboxes) Get(_ context.Context, ref string) (client.Sandbox, error)   { return s.get(ref) }
-func (s sandboxes) Start(_ context.Context, ref string) (client.Sandbox, error) { return s.start(ref) }
-func (s sandboxes) Remove(_ context.Context, ref string) error                  { return s.remove(ref) }
-func (s sandboxes) Console(_ context.Context, ref string) (string, error)       { return s.console(ref) }
+func (s sandboxes) Get(_ context.Context, ref string) (client.Sandbox, error) { return s.get(ref) }
+func (s sandboxes) Remove(_ context.Context, ref string) error                { return s.remove(ref) }
+func (s sandboxes) Console(_ context.Context, ref string) (string, error)     { return s.console(ref) }
 func (s sandboxes) Transport(_ context.Context, ref string) (http.RoundTripper, error) {
 	return s.transport(ref)
+}
+
+// power writes down what it is asked, and answers with box.
+type power struct {
+	ask func(format string, args ...any)
+	box client.Sandbox
+}
+
+func (p power) Start(_ context.Context, ref string) (client.Sandbox, error) {
+	p.ask("start %s", ref)
+	return p.box, nil
+}
+func (p power) Pause(_ context.Context, ref string, r client.PauseRequest) (client.Sandbox, error) {
+	p.ask("pause %s %v", ref, r.Stay)
+	return p.box, nil
+}
+func (p power) Resume(_ context.Context, ref string) (client.Sandbox, error) {
+	p.ask("resume %s", ref)
+	return p.box, nil
+}
+func (p power) SetSchedule(_ context.Context, ref string, r client.Schedule) (client.Sandbox, error) {
+	p.ask("schedule %s %d %d", ref, r.EverySeconds, r.IdleSeconds)
+	return p.box, nil
+}
+func (p power) Fork(_ context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, error) {
+	p.ask("fork %s %s %d %s", ref, r.Snapshot, r.Count, r.Name)
+	return []client.Sandbox{p.box}, nil
 }
 
 type snapshots struct {

@@ -82,6 +82,8 @@ type EgressRuleRequest struct {
 	// Destination is "name", "name:port", "*.suffix:port" or "CIDR:port".
 	Destination string `json:"destination"`
 	Allow       bool   `json:"allow"`
+	// Secret is one that requests by the rule use; nil for none.
+	Secret *EgressSecret `json:"secret,omitempty"`
 }
 
 // BlastRadius is everything that the agent in a sandbox can reach, from what is
@@ -97,7 +99,8 @@ type BlastRadius struct {
 	Used []EgressUse `json:"used"`
 	// Budgets are what is left of it.
 	Budgets []EgressBudget `json:"budgets"`
-	// Secrets are those that it can use; there are none yet.
+	// Secrets are those that it can use without seeing them, one line for each
+	// and where.
 	Secrets []string `json:"secrets"`
 	// Neighbours are other sandboxes that it can reach: there is no way to any.
 	Neighbours []string `json:"neighbours"`

@@ -19,6 +19,9 @@ const (
 	// StateHeld means that the machine stands still because the pool is full;
 	// it goes on by itself once there is room.
 	StateHeld State = "held"
+	// StatePaused means that the machine is a snapshot and nothing else. It comes
+	// back where it was when it is needed.
+	StatePaused State = "paused"
 	// StateRollingBack lasts from the end of the old VMM to the first answer
 	// of the restored guest.
 	StateRollingBack State = "rolling_back"
@@ -49,6 +52,8 @@ type Sandbox struct {
 	Metadata  map[string]string `json:"metadata,omitempty"`
 	// Head is the snapshot that the machine was last equal to.
 	Head string `json:"head,omitempty"`
+	// Schedule is what is done for it while nobody looks; nil for nothing.
+	Schedule *Schedule `json:"schedule,omitempty"`
 	// Accel is "kvm" or "tcg"; with tcg the guest is not behind a hardware
 	// boundary.
 	Accel string `json:"accel"`
@@ -109,6 +114,42 @@ type CreateRequest struct {
 	EnvVars    map[string]string `json:"envVars,omitempty"`
 }
 
+// Schedule is what is done for a sandbox while nobody looks.
+type Schedule struct {
+	// EverySeconds is how often a snapshot is taken if something has happened in
+	// the machine; 0 for never, at least 60.
+	EverySeconds int `json:"everySeconds,omitempty"`
+	// Keep says which of these stay; without any, as many as usual.
+	Keep Keep `json:"keep"`
+	// IdleSeconds is after how long without anything happening the machine is
+	// paused; 0 for never, at least 60.
+	IdleSeconds int `json:"idleSeconds,omitempty"`
+}
+
+// Keep counts scheduled snapshots that stay: the last ones, and the last of so
+// many hours and days.
+type Keep struct {
+	Last   int `json:"last"`
+	Hourly int `json:"hourly"`
+	Daily  int `json:"daily"`
+}
+
+// PauseRequest asks for a pause.
+type PauseRequest struct {
+	// Stay means that only Resume ends it, not what is asked of the sandbox.
+	Stay bool `json:"stay,omitempty"`
+}
+
+// ForkRequest asks for sandboxes that go on from one moment of another.
+type ForkRequest struct {
+	// Snapshot is the moment, by id, a unique prefix of one, or name; "" is now.
+	Snapshot string `json:"snapshot,omitempty"`
+	// Count is how many, 1 to 100.
+	Count int `json:"count"`
+	// Name is that of the one, or what numbers are added to; "" makes names up.
+	Name string `json:"name,omitempty"`
+}
+
 // Snapshot is one moment of a whole machine.
 type Snapshot struct {
 	ID        string    `json:"snapshotID"`
@@ -116,7 +157,8 @@ type Snapshot struct {
 	SandboxID string    `json:"sandboxID"`
 	Parent    string    `json:"parent,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
-	// Cause is "manual" or "template".
+	// Cause is "manual", "schedule", "inside", "pause", "fork", "before-rollback" or
+	// "template".
 	Cause string `json:"cause"`
 	// StoppedMS is how long the guest stood still, in milliseconds.
 	StoppedMS float64 `json:"stoppedMS"`
@@ -142,6 +184,8 @@ type Timeline struct {
 type RollbackRequest struct {
 	// Snapshot is an id, a unique prefix of one, or a name.
 	Snapshot string `json:"snapshot"`
+	// Discard gives up what the machine is now instead of keeping a snapshot.
+	Discard bool `json:"discard,omitempty"`
 }
 
 // RollbackResult says what a rollback did.
@@ -152,6 +196,10 @@ type RollbackResult struct {
 	// DurationMS is the time from the end of the old VMM to the restored
 	// guest confirming that it is right and running.
 	DurationMS float64 `json:"durationMS"`
+	// Kept is the snapshot of what the machine was, which may take a moment to
+	// appear; "" if there is none, and Lost says why.
+	Kept string `json:"kept,omitempty"`
+	Lost string `json:"lost,omitempty"`
 }
 
 // Template is a prepared machine that sandboxes start from.

@@ -16,6 +16,8 @@ import (
 	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/perimeter"
 	"bulkhead/internal/cli/ports"
+	"bulkhead/internal/cli/power"
+	"bulkhead/internal/cli/secrets"
 
 	"github.com/spf13/cobra"
 )
@@ -50,9 +52,10 @@ func New(env Env) *cobra.Command {
 	for _, newCommand := range []func(*app.App) *cobra.Command{
 		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
 		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newRollbackCommand,
-		newStartCommand, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
+		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart,
+		newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,
-		newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
+		secrets.NewCommand, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {
 		root.AddCommand(newCommand(a))
 	}

@@ -73,7 +73,7 @@ func open(dir string) (w *world, shut func() error, err error) {
 	guest.Handle(programs.Handler())
 	agent := httptest.NewServer(guest)
 	s := server.New(server.Options{
-		Sandboxes: sandboxes{w, agent}, Snapshots: snapshots{w}, Templates: templates{w},
+		Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{w}, Templates: templates{w},
 		Events: w.events, EventsVerified: w.verified, Ports: w, Info: w.info, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, stop := context.WithCancel(context.Background())
@@ -153,6 +153,16 @@ func (w *world) DialPort(_ context.Context, ref string, port uint16) (duplex.Con
 		}
 	}()
 	return outside.(*net.TCPConn), nil
+}
+
+// power starts sandboxes; nothing else is asked for.
+type power struct {
+	server.Power
+	sandboxes
+}
+
+func (p power) Start(ctx context.Context, ref string) (client.Sandbox, error) {
+	return p.sandboxes.Start(ctx, ref)
 }
 
 type sandboxes struct {

@@ -2,24 +2,22 @@ package daemon
 
 import (
 	"context"
-	"iter"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"unicode"
 
 	"bulkhead/client"
-	"bulkhead/internal/audit"
+	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
-	"bulkhead/internal/image"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/name"
 	"bulkhead/internal/sandbox/template"
-	"bulkhead/internal/server"
+	"bulkhead/internal/secret"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -30,6 +28,8 @@ type api struct {
 	pool   *pool.Pool
 	cages  *jail.Jail
 	border *egress.Perimeter
+	vault  *secret.Vault
+	events store.Events
 	daemon *Daemon
 }
 
@@ -99,6 +99,35 @@ func (s sandboxes) Start(ctx context.Context, ref string) (client.Sandbox, error
 	return s.sandbox(ctx, b)
 }
 
+func (s sandboxes) Pause(ctx context.Context, ref string, req client.PauseRequest) (client.Sandbox, error) {
+	b, err := s.Manager.Pause(ctx, ref, req.Stay)
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	return s.sandbox(ctx, b)
+}
+
+func (s sandboxes) Resume(ctx context.Context, ref string) (client.Sandbox, error) {
+	b, err := s.Manager.Resume(ctx, ref)
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	return s.sandbox(ctx, b)
+}
+
+func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest) ([]client.Sandbox, error) {
+	forks, err := s.Manager.Fork(ctx, ref, sandbox.ForkSpec{Snapshot: req.Snapshot, Count: req.Count, Name: req.Name})
+	all := []client.Sandbox{}
+	for _, f := range forks {
+		c, err := s.Get(ctx, string(f.ID))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, err
+}
+
 func (s sandboxes) Remove(ctx context.Context, ref string) error { return s.Manager.Remove(ctx, ref) }
 
 func (s sandboxes) Console(_ context.Context, ref string) (string, error) {
@@ -133,6 +162,7 @@ func (a *api) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox, e
 		Reason: b.Reason, Hint: b.WayBack, CreatedAt: b.Created, StartedAt: b.Started,
 		CPUs: b.Size.CPUs, MemoryMB: b.Size.MemoryMiB, DiskMB: b.DiskMiB,
 		Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
+		Schedule: scheduleOf(b.Schedule),
 	}
 	if b.PID != 0 {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
@@ -143,8 +173,11 @@ func (a *api) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox, e
 // wireState hides what is over in a moment: a sandbox whose snapshot is being
 // taken runs.
 func wireState(s lifecycle.State) client.State {
-	if s == lifecycle.Snapshotting {
+	switch s {
+	case lifecycle.Snapshotting, lifecycle.Pausing:
 		return client.StateRunning
+	case lifecycle.Resuming:
+		return client.StatePaused
 	}
 	return client.State(s)
 }
@@ -180,7 +213,7 @@ func (s snapshots) Timeline(ctx context.Context, ref string) (client.Timeline, e
 }
 
 func (s snapshots) Rollback(ctx context.Context, ref string, req client.RollbackRequest) (client.RollbackResult, error) {
-	r, err := s.Manager.Rollback(ctx, ref, req.Snapshot)
+	r, err := s.Manager.Rollback(ctx, ref, req.Snapshot, req.Discard)
 	if err != nil {
 		return client.RollbackResult{}, err
 	}
@@ -189,7 +222,10 @@ func (s snapshots) Rollback(ctx context.Context, ref string, req client.Rollback
 		return client.RollbackResult{}, err
 	}
 	snap, err := s.snapshot(ctx, r.Snapshot)
-	return client.RollbackResult{Sandbox: box, Snapshot: snap, DurationMS: float64(r.Took.Microseconds()) / 1000}, err
+	return client.RollbackResult{
+		Sandbox: box, Snapshot: snap, DurationMS: float64(r.Took.Microseconds()) / 1000,
+		Kept: string(r.Kept), Lost: r.Lost,
+	}, err
 }
 
 func (a *api) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot, error) {
@@ -230,7 +266,7 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 func (b builds) Remove(ctx context.Context, name string) error { return b.templates.Remove(ctx, name) }
 
 func (b builds) Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error) {
-	if err := sandbox.CheckName("template", req.Name); err != nil {
+	if err := name.Check("template", req.Name); err != nil {
 		return client.Template{}, err
 	}
 	def := b.daemon.Config.Template
@@ -262,50 +298,4 @@ func (a *api) template(ctx context.Context, t template.Template) (client.Templat
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
 		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own,
 	}, err
-}
-
-// eventLog is the heart's Events on the audit log.
-type eventLog struct {
-	audit *audit.Log
-	log   *slog.Logger
-}
-
-func (e eventLog) Append(ctx context.Context, typ, id string, fields map[string]string) {
-	if _, err := e.audit.Append(typ, id, fields); err != nil {
-		e.log.ErrorContext(ctx, "event not recorded", "op", typ, "sandbox", id, "err", err)
-	}
-}
-
-func eventReader(l *audit.Log) server.Events {
-	return func(ctx context.Context, q server.EventQuery) iter.Seq2[client.Event, error] {
-		return func(yield func(client.Event, error) bool) {
-			for e, err := range l.Read(ctx, audit.Query{
-				Since: q.Since, SandboxID: q.SandboxID, Type: q.Type, After: q.After, Follow: q.Follow,
-			}) {
-				if !yield(client.Event(e), err) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func eventVerifier(l *audit.Log) server.EventsVerified {
-	return func(ctx context.Context) (client.EventsReport, error) {
-		r, err := l.Verify(ctx)
-		return client.EventsReport(r), err
-	}
-}
-
-// images is the heart's Images on the image builder.
-type images struct {
-	builder *image.Builder
-	agent   string
-}
-
-func (i images) Build(ctx context.Context, spec template.Spec, progress template.Progress) (template.Image, error) {
-	img, err := i.builder.Build(ctx, image.Recipe{
-		Packages: spec.Packages, BuildTools: spec.BuildTools, DiskMiB: spec.DiskMiB, Agent: i.agent,
-	}, func(s image.Step) { progress(template.Step(s)) })
-	return template.Image(img), err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -13,15 +14,20 @@ import (
 	"strings"
 
 	"bulkhead/client"
+	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
+	"bulkhead/internal/egress/binding"
 	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/guest"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/secret"
+	"bulkhead/proto/machine"
 )
 
-// perimeter makes the perimeter of all sandboxes.
-// tell gives a guest its denials.
-func (d *Daemon) perimeter(log eventLog, tell func(context.Context, string, []byte) error) (*egress.Perimeter, error) {
+// perimeter makes the perimeter of all sandboxes. guests leads to those that
+// run.
+func (d *Daemon) perimeter(log store.Events, vault *secret.Vault, guests func() *heart) (*egress.Perimeter, error) {
 	// By reference, so that sandboxes have what a later release adds.
 	preset, err := policy.Parse([]byte("version: 1\nuse: [" + d.Config.Egress + "]\n"))
 	if err != nil {
@@ -33,14 +39,28 @@ func (d *Daemon) perimeter(log eventLog, tell func(context.Context, string, []by
 	}
 	return egress.New(egress.Config{
 		Dir: filepath.Join(d.Config.StateDir, "egress"), LinkPath: d.linkPath, Default: preset,
-		Out: out, Event: log.Append, Tell: tell, Clock: d.Clock, Log: d.Log,
+		Out: out, Event: log.Append, Clock: d.Clock, Log: d.Log,
+		Tell: func(ctx context.Context, id string, denials []byte) error {
+			return putDenials(ctx, guests(), id, denials)
+		},
+		Secret: vault.Get, Roots: d.Roots,
+		Inside: func(ctx context.Context, id string, may func(string) bool, conn net.Conn) {
+			guests().inside.Serve(ctx, id, may, conn)
+		},
+		Entrust: func(ctx context.Context, id string, t binding.Trust) error {
+			transport, err := guests().Transport(ctx, id)
+			if err != nil {
+				return err
+			}
+			return guest.Entrust(ctx, transport, trustOf(t))
+		},
 	}), nil
 }
 
 // putDenials writes the list of its denials into a guest, which runs.
 func putDenials(ctx context.Context, h *heart, id string, denials []byte) error {
 	const file = "/run/bulkhead/denied.json"
-	guest, err := h.Transport(ctx, id)
+	transport, err := h.Transport(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -51,7 +71,7 @@ func putDenials(ctx context.Context, h *heart, id string, denials []byte) error 
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
 	req.SetBasicAuth("root", "")
-	resp, err := guest.RoundTrip(req)
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return err
 	}
@@ -81,7 +101,21 @@ func orNilLink(l *egress.Link, err error) (live.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l, nil
+	return trustedLink{l}, nil
+}
+
+// trustedLink speaks of trust in the words of the guest channel.
+type trustedLink struct{ *egress.Link }
+
+func (l trustedLink) Trust() *machine.Trust { return trustOf(l.Link.Trust()) }
+
+// trustOf is nil for a guest that has never had anything: it would only cost
+// its agent time.
+func trustOf(t binding.Trust) *machine.Trust {
+	if t.Root == nil && t.Env == nil {
+		return nil
+	}
+	return &machine.Trust{Root: t.Root, Link: t.Link, Env: t.Env}
 }
 
 // borders is the server's Egress.
@@ -173,11 +207,7 @@ func (b borders) AddEgressRule(ctx context.Context, ref string, req client.Egres
 	if err != nil {
 		return client.Egress{}, err
 	}
-	change := p.Deny
-	if req.Allow {
-		change = p.Allow
-	}
-	to, err := change(target, list, "")
+	to, err := changed(p, target, list, req)
 	if err != nil {
 		return client.Egress{}, err
 	}
@@ -185,6 +215,19 @@ func (b borders) AddEgressRule(ctx context.Context, ref string, req client.Egres
 		return client.Egress{}, err
 	}
 	return b.Egress(ctx, id)
+}
+
+// changed returns p with the rule that is asked for.
+func changed(p *policy.Policy, target string, ports []policy.PortRange, req client.EgressRuleRequest) (*policy.Policy, error) {
+	switch {
+	case req.Secret != nil && !req.Allow:
+		return nil, fault.New(fault.Invalid, "what is denied has no use for a secret")
+	case req.Secret != nil:
+		return p.AllowWith(target, ports, policy.Secret(*req.Secret))
+	case req.Allow:
+		return p.Allow(target, ports, "")
+	}
+	return p.Deny(target, ports, "")
 }
 
 func (b borders) TestEgress(_ context.Context, ref, destination string) (client.EgressVerdict, error) {

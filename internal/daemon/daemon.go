@@ -10,6 +10,7 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,22 +18,27 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"bulkhead/internal/audit"
 	"bulkhead/internal/config"
+	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/doctor"
 	"bulkhead/internal/durable"
 	"bulkhead/internal/egress"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/guest"
 	"bulkhead/internal/image"
+	"bulkhead/internal/inside"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/journal"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/template"
+	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
@@ -53,7 +59,13 @@ type Daemon struct {
 	// Out is the way out of the host for what sandboxes are allowed; nil is
 	// the host's own. Tests lend theirs.
 	Out egress.Out
-	Log *slog.Logger
+	// Roots are what hosts that secrets go to are verified by; nil is what the
+	// host trusts. Tests lend theirs.
+	Roots *x509.CertPool
+	// Ticks are when sandboxes are looked after; nil is every ten seconds. Tests
+	// lend theirs.
+	Ticks <-chan time.Time
+	Log   *slog.Logger
 }
 
 // Run is the life of the daemon: it returns when ctx ends, or with the error
@@ -80,7 +92,15 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	down.Add("close event log", func(context.Context) error { return events.Close() })
 
-	files, err := d.openPool(ctx, db)
+	key, err := hostKey(filepath.Join(d.Config.StateDir, "host.key"))
+	if err != nil {
+		return err
+	}
+	vault, err := secret.Open(filepath.Join(d.Config.StateDir, "secrets.json"), key, d.Clock)
+	if err != nil {
+		return err
+	}
+	files, err := d.openPool(ctx, db, key)
 	if err != nil {
 		return err
 	}
@@ -90,54 +110,76 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	log := eventLog{events, d.Log}
-	var heart *heart
-	border, err := d.perimeter(log, func(ctx context.Context, id string, denials []byte) error {
-		return putDenials(ctx, heart, id, denials)
-	})
+	log := store.Events{Audit: events, Log: d.Log}
+	var guests *heart // needs the border itself
+	border, err := d.perimeter(log, vault, func() *heart { return guests })
 	if err != nil {
 		return err
 	}
-	if heart, err = d.heart(parts{db, log, files, cages, border}); err != nil {
+	heart, err := d.heart(parts{db, log, files, cages, border})
+	if err != nil {
 		return err
 	}
+	guests = heart
 	down.Add("end requests under way", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, shutdownLimit)
 		defer cancel()
-		return heart.Close(ctx)
+		err := heart.Close(ctx)
+		heart.inside.Wait()
+		return err
 	})
 	if err := heart.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	return d.serve(ctx, &api{heart: heart, pool: files, cages: cages, border: border, daemon: d}, events)
+	front := &api{heart: heart, pool: files, cages: cages, border: border, vault: vault, events: log, daemon: d}
+	stop := d.tend(ctx, front)
+	defer stop()
+	return d.serve(ctx, front)
+}
+
+// tend looks after sandboxes until stop, which waits for what is under way.
+func (d *Daemon) tend(ctx context.Context, a *api) (stop func()) {
+	keeper := &reclaim.Keeper{Sandboxes: tended{a}, Clock: d.Clock, Log: d.Log}
+	ticks, end := d.Ticks, func() {}
+	if ticks == nil {
+		t := time.NewTicker(reclaim.Every)
+		ticks, end = t.C, t.Stop
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { keeper.Run(ctx, ticks) })
+	return func() {
+		cancel()
+		done.Wait()
+		end()
+	}
 }
 
 // serve answers requests until ctx ends.
-func (d *Daemon) serve(ctx context.Context, api *api, events *audit.Log) error {
+func (d *Daemon) serve(ctx context.Context, api *api) error {
 	l, err := server.Listen(d.Config.Socket)
 	if err != nil {
 		return err
 	}
 	s := server.New(server.Options{
-		Sandboxes: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api}, Egress: borders{api}, Ports: borders{api},
-		Events: eventReader(events), EventsVerified: eventVerifier(events), Info: api.info, Log: d.Log,
+		Sandboxes: sandboxes{api}, Power: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api}, Egress: borders{api},
+		Lessons: borders{api}, Ports: borders{api}, Secrets: vaults{api},
+		Events: store.Reader(api.events.Audit), EventsVerified: store.Verifier(api.events.Audit), Info: api.info, Log: d.Log,
 	})
-	eventLog{events, d.Log}.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
+	api.events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
 	err = s.Serve(ctx, l)
-	eventLog{events, d.Log}.Append(ctx, "daemon.stopped", "", nil)
+	api.events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err
 }
 
-func (d *Daemon) openPool(ctx context.Context, db *sqlite.DB) (*pool.Pool, error) {
+func (d *Daemon) openPool(ctx context.Context, db *sqlite.DB, key []byte) (*pool.Pool, error) {
 	cfg, err := d.poolConfig()
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Key, err = hostKey(filepath.Join(d.Config.StateDir, "host.key")); err != nil {
-		return nil, err
-	}
+	cfg.Key = key
 	j := journal.New(db.Journal())
 	if _, err := j.Begin(ctx, journal.Entry{Kind: journal.Mount, Owner: poolOwner, Ident: cfg.Dir}); err != nil {
 		return nil, err
@@ -176,12 +218,13 @@ func (d *Daemon) closePool(ctx context.Context, p *pool.Pool, db *sqlite.DB) err
 type heart struct {
 	*sandbox.Manager
 	templates *template.Builder
+	inside    *inside.Service
 }
 
 // parts are what the heart is made from.
 type parts struct {
 	db     *sqlite.DB
-	events eventLog
+	events store.Events
 	files  *pool.Pool
 	cages  *jail.Jail
 	border *egress.Perimeter
@@ -200,19 +243,20 @@ func (d *Daemon) heart(p parts) (*heart, error) {
 		Connect: func(ctx context.Context, conn net.Conn) (live.Guest, error) {
 			return guest.Connect(ctx, conn, d.Clock)
 		},
-		Journal: machines{journal.New(p.db.Journal())}, RunDir: d.runDir(), Clock: d.Clock, Log: d.Log,
+		Journal: store.Machines{Journal: journal.New(p.db.Journal())}, RunDir: d.runDir(), Clock: d.Clock, Log: d.Log,
 	}
 	prepared := template.New(template.Builder{
-		Runner: runner, Store: templates{p.db.Templates()}, Events: p.events,
-		Images: images{&image.Builder{Cache: d.Config.CacheDir}, d.Config.GuestAgent},
+		Runner: runner, Store: store.Templates{Rows: p.db.Templates()}, Events: p.events,
+		Images: store.Images{Builder: &image.Builder{Cache: d.Config.CacheDir}, Agent: d.Config.GuestAgent},
 		Cache:  d.Config.CacheDir,
 	})
+	manager := sandbox.New(sandbox.Parts{
+		Machines: runner, Templates: prepared, Store: store.Records{Rows: p.db.Sandboxes()},
+		Events: p.events, Clock: d.Clock, Log: d.Log,
+	})
 	return &heart{
-		Manager: sandbox.New(sandbox.Parts{
-			Machines: runner, Templates: prepared, Store: records{p.db.Sandboxes()},
-			Events: p.events, Clock: d.Clock, Log: d.Log,
-		}),
-		templates: prepared,
+		Manager: manager, templates: prepared,
+		inside: &inside.Service{Sandboxes: manager, Event: p.events.Append, Clock: d.Clock, Log: d.Log},
 	}, nil
 }
 
@@ -235,7 +279,8 @@ func (d *Daemon) jail() (*jail.Jail, error) {
 // runDir holds one folder per machine that runs.
 func (d *Daemon) runDir() string { return filepath.Join(d.Config.StateDir, "run") }
 
-// hostKey reads the key that signs snapshots, and makes it the first time.
+// hostKey reads the key that signs snapshots and seals secrets, and makes it the
+// first time.
 func hostKey(path string) ([]byte, error) {
 	const size = 32 // of SHA-256, beyond which HMAC gains nothing (RFC 2104)
 	key, err := os.ReadFile(path)
@@ -244,7 +289,7 @@ func hostKey(path string) ([]byte, error) {
 	}
 	if err == nil {
 		return nil, fault.New(fault.Corrupt, "host key %s has %d bytes, want %d", path, len(key), size).
-			Hint("restore it from a backup; without it no snapshot loads")
+			Hint("restore it from a backup; without it no snapshot loads and no secret opens")
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read host key: %w", err)

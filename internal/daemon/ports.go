@@ -26,11 +26,19 @@ func (b borders) DialPort(ctx context.Context, ref string, port uint16) (duplex.
 	if err != nil {
 		return nil, err
 	}
+	if err := b.Wake(ctx, id); err != nil {
+		return nil, err
+	}
 	quick, cancel := context.WithTimeout(ctx, byNetwork)
 	conn, err := b.border.Dial(quick, id, port)
 	cancel()
 	if err == nil {
-		return conn.(*net.TCPConn), nil
+		done, err := b.Use(id)
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return &usedConn{conn.(*net.TCPConn), done}, nil
 	}
 	var refused *net.OpError
 	if !errors.As(err, &refused) {
@@ -63,6 +71,17 @@ func (b borders) dialInside(ctx context.Context, id string, port uint16) (duplex
 		return nil, fault.New(fault.Unavailable, "nothing listens on port %d of %s", port, id)
 	}
 	return &insideConn{ReadCloser: resp.Body, up: up, cut: cut}, nil
+}
+
+// usedConn is a connection that keeps its machine from being idle.
+type usedConn struct {
+	*net.TCPConn
+	done func()
+}
+
+func (c *usedConn) Close() error {
+	c.done()
+	return c.TCPConn.Close()
 }
 
 // insideConn is a connection through the agent.

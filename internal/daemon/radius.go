@@ -7,6 +7,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/egress"
+	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -34,6 +35,14 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 	}
 	for _, rule := range p.All() {
 		r.Network = append(r.Network, rule.String())
+		for _, secret := range rule.Secrets {
+			r.Secrets = append(r.Secrets, b.usable(rule.Name, secret))
+		}
+	}
+	for _, what := range policy.Asks() {
+		if p.MayAsk(what) {
+			r.Network = append(r.Network, "its own "+what+" at http://"+egress.InsideName)
+		}
 	}
 	r.Network = append(r.Network, "all else: "+string(p.Default))
 	if s.VMM == nil || s.VMM.Cage == nil {
@@ -44,6 +53,15 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 		r.Holes = append(r.Holes, fmt.Sprintf("%s is %s, must be %s", d.What, d.Got, d.Want))
 	}
 	return r, nil
+}
+
+// usable says where a secret can be used, and whether it can.
+func (b borders) usable(name string, s policy.Secret) string {
+	line := fmt.Sprintf("%s at https://%s", s, name)
+	if !b.vault.Has(s.Name) {
+		line += ", but it is not set"
+	}
+	return line
 }
 
 // EgressPending implements server.Egress.

@@ -16,6 +16,10 @@ import (
 	"time"
 
 	"bulkhead/internal/durable"
+	"bulkhead/internal/egress/binding"
+	"bulkhead/internal/egress/budget"
+	"bulkhead/internal/egress/learn"
+	"bulkhead/internal/egress/ledger"
 	"bulkhead/internal/egress/names"
 	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/egress/proxy"
@@ -29,6 +33,8 @@ const (
 	// budgetsFile holds what was counted, at most budgetsKept old.
 	budgetsFile = "budgets.json"
 	budgetsKept = 5 * time.Second
+	learnedFile = "learned.json"
+	bindingFile = "binding.json"
 )
 
 // gate is the perimeter of one sandbox.
@@ -36,17 +42,27 @@ type gate struct {
 	p       *Perimeter
 	id      string
 	log     *slog.Logger
-	ledger  *ledger
-	budgets *budgets
-	meter   meter
+	ledger  *ledger.Ledger
+	budgets *budget.Budgets
+	meter   ledger.Meter
 	desk    *desk
+	learned learn.Recorder
 	table   *names.Table
 	policy  atomic.Pointer[policy.Policy]
 	// news has a token when there are denials that the guest was not told of.
 	news chan struct{}
+	// bound is what the sandbox has of secrets; entrusting is held while the
+	// guest is given it.
+	bound      *binding.Binding
+	entrusting sync.Mutex
+	// terminated counts the connections whose TLS ends here.
+	terminated atomic.Int64
 
 	mu   sync.Mutex
 	link *Link // guarded by mu; nil while no machine runs
+	// given is what the guest has of it since this daemon was started; guarded
+	// by mu.
+	given binding.Trust
 }
 
 // load reads a gate from its folder, and makes one that is not there.
@@ -54,7 +70,7 @@ func (p *Perimeter) load(id string) (*gate, error) {
 	if err := os.MkdirAll(p.dir(id), 0o700); err != nil {
 		return nil, err
 	}
-	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: newLedger(p.cfg.Clock), budgets: newBudgets(p.cfg.Clock), desk: newDesk(p.cfg.Clock), table: names.NewTable(), news: make(chan struct{}, 1)}
+	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: ledger.New(p.cfg.Clock), budgets: budget.New(p.cfg.Clock), desk: newDesk(p.cfg.Clock), table: names.NewTable(), news: make(chan struct{}, 1)}
 	g.policy.Store(p.cfg.Default)
 	switch doc, err := os.ReadFile(g.path(policyFile)); {
 	case err == nil:
@@ -66,7 +82,11 @@ func (p *Perimeter) load(id string) (*gate, error) {
 	case !absent(err):
 		return nil, err
 	}
-	for file, read := range map[string]func([]byte) error{namesFile: g.table.UnmarshalJSON, budgetsFile: g.budgets.unmarshal} {
+	var err error
+	if g.bound, err = binding.Load(g.path(bindingFile), p.cfg.Clock); err != nil {
+		return nil, err
+	}
+	for file, read := range map[string]func([]byte) error{namesFile: g.table.UnmarshalJSON, budgetsFile: g.budgets.Restore, learnedFile: g.learned.Restore} {
 		b, err := os.ReadFile(g.path(file))
 		if err == nil {
 			err = read(b)
@@ -80,14 +100,24 @@ func (p *Perimeter) load(id string) (*gate, error) {
 
 func (g *gate) path(file string) string { return filepath.Join(g.p.dir(g.id), file) }
 
-func (g *gate) setPolicy(to *policy.Policy) error {
+func (g *gate) setPolicy(ctx context.Context, to *policy.Policy) error {
+	if err := g.checkSecrets(to); err != nil {
+		return err
+	}
+	if err := g.keepPolicy(to); err != nil {
+		return err
+	}
+	if l := g.current(); l != nil {
+		l.proxy.Recheck()
+	}
+	return g.entrust(ctx)
+}
+
+func (g *gate) keepPolicy(to *policy.Policy) error {
 	if err := durable.WriteFile(g.path(policyFile), to.Marshal(), 0o600); err != nil {
 		return err
 	}
 	g.policy.Store(to)
-	if l := g.current(); l != nil {
-		l.proxy.Recheck()
-	}
 	return nil
 }
 
@@ -119,6 +149,9 @@ func (g *gate) open(ctx context.Context) (*Link, error) {
 		return nil, err
 	}
 	l := &Link{gate: g, net: net, tap: tap}
+	if l.trust, _, err = g.trust(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	if err := l.serve(ctx); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -159,6 +192,13 @@ func (g *gate) decide(ctx context.Context, to proxy.Destination) proxy.Verdict {
 }
 
 func (g *gate) verdict(to proxy.Destination) policy.Verdict {
+	if to.Name == InsideName {
+		v := policy.Verdict{Action: policy.Deny, Rule: "only port 80 of " + InsideName + " is there", Index: -1}
+		if to.Port == 80 {
+			v = policy.Verdict{Action: policy.Allow, Rule: "inside", Index: -1}
+		}
+		return v
+	}
 	return g.policy.Load().Decide(policy.Destination(to))
 }
 
@@ -169,12 +209,13 @@ func (g *gate) forbids(to proxy.Destination) bool { return g.verdict(to).Action 
 // mayResolve says whether a name is answered. About one that is to be asked
 // for, the connection asks.
 func (g *gate) mayResolve(name string) bool {
-	return g.policy.Load().MayResolve(name).Action != policy.Deny
+	return name == InsideName || g.policy.Load().MayResolve(name).Action != policy.Deny
 }
 
 // refusedName records a question that was not answered.
 func (g *gate) refusedName(q names.Query) {
 	rule := g.policy.Load().MayResolve(q.Name).Rule
+	g.learned.Note(learn.Seen{Name: q.Name})
 	g.deny(q.Name, rule, q.Reason)
 }
 
@@ -185,24 +226,29 @@ func (g *gate) deny(destination, rule, reason string) {
 		default:
 		}
 	}()
-	if g.ledger.denied(destination, rule, reason) {
+	if g.ledger.Denied(destination, rule, reason) {
 		g.event("egress.denied", map[string]string{"destination": destination, "rule": rule, "reason": reason})
 	}
 }
 
 // record notes what became of a connection.
 func (g *gate) record(c proxy.Connection) {
+	if c.Dest.Name == InsideName && c.Verdict.Allow {
+		return // what was asked is recorded by who answers
+	}
 	destination := c.Dest.String()
 	switch {
 	case c.Opened.IsZero():
+		g.learned.Note(learn.Seen{Name: c.Dest.Name, Addr: literal(c.Dest), Port: c.Dest.Port, Allowed: c.Verdict.Allow})
 		g.deny(destination, c.Verdict.Rule, c.Reason)
 	case c.Closed.IsZero():
-		g.ledger.opened(destination)
+		g.learned.Note(g.seen(c))
+		g.ledger.Opened(destination)
 	default:
 		if c.Reason != "" {
 			g.deny(destination, c.Verdict.Rule, c.Reason)
 		}
-		g.ledger.closed(destination)
+		g.ledger.Closed(destination)
 		g.event("egress.connection", map[string]string{
 			"destination": destination, "address": addressText(c.Addr), "rule": c.Verdict.Rule, "reason": c.Reason,
 			"up": strconv.FormatInt(c.Up, 10), "down": strconv.FormatInt(c.Down, 10),
@@ -211,8 +257,25 @@ func (g *gate) record(c proxy.Connection) {
 	}
 }
 
+// seen is a connection that begins.
+func (g *gate) seen(c proxy.Connection) learn.Seen {
+	s := learn.Seen{Name: c.Dest.Name, Addr: literal(c.Dest), Port: c.Dest.Port, Allowed: true}
+	if _, forbidden := policy.Forbidden(c.Addr); forbidden {
+		s.Addr = c.Addr // only a rule about addresses opened it
+	}
+	return s
+}
+
+// literal is the address of a destination without a name.
+func literal(to proxy.Destination) netip.Addr {
+	if to.Name != "" {
+		return netip.Addr{}
+	}
+	return to.Addr
+}
+
 // scopes returns the limits that a connection counts for.
-func (g *gate) scopes(to proxy.Destination) (all []scope) {
+func (g *gate) scopes(to proxy.Destination) (all []budget.Scope) {
 	p := g.policy.Load()
 	all = withLimits(all, "", p.Limits)
 	v := p.Decide(policy.Destination(to))
@@ -220,35 +283,35 @@ func (g *gate) scopes(to proxy.Destination) (all []scope) {
 }
 
 // withLimits adds a scope if it has limits.
-func withLimits(all []scope, name string, l *policy.Limits) []scope {
+func withLimits(all []budget.Scope, name string, l *policy.Limits) []budget.Scope {
 	if l == nil {
 		return all
 	}
-	return append(all, scope{name, l})
+	return append(all, budget.Scope{Name: name, Limits: l})
 }
 
 // admit counts a connection that is allowed, unless a limit says no.
 func (g *gate) admit(to proxy.Destination) (leave func(), err error) {
-	return g.budgets.admit(g.scopes(to))
+	return g.budgets.Admit(g.scopes(to))
 }
 
 // metered reports whether bytes have to be counted before they are moved.
 func (g *gate) metered(to proxy.Destination) bool {
-	return slices.ContainsFunc(g.scopes(to), func(s scope) bool { return s.limits.Per > 0 })
+	return slices.ContainsFunc(g.scopes(to), func(s budget.Scope) bool { return s.Limits.Per > 0 })
 }
 
 // account counts bytes, and cuts a connection that wants to move more than its
 // limits leave.
 func (g *gate) account(to proxy.Destination, up, down int64) error {
-	if err := g.budgets.spend(g.scopes(to), up, down); err != nil {
+	if err := g.budgets.Spend(g.scopes(to), up, down); err != nil {
 		return err
 	}
-	g.ledger.moved(to.String(), up, down)
+	g.ledger.Moved(to.String(), up, down)
 	return nil
 }
 
 // limited lists the limits of the policy in force.
-func (g *gate) limited() (all []scope) {
+func (g *gate) limited() (all []budget.Scope) {
 	p := g.policy.Load()
 	all = withLimits(all, "", p.Limits)
 	for _, r := range p.All() {
@@ -257,17 +320,13 @@ func (g *gate) limited() (all []scope) {
 	return all
 }
 
-// keepBudgets writes what was counted, every so often and at the end.
-func (g *gate) keepBudgets(ctx context.Context) error {
+// keep writes what was counted and learned, every so often and at the end.
+func (g *gate) keep(ctx context.Context) error {
 	tick := time.NewTicker(budgetsKept)
 	defer tick.Stop()
 	for {
-		b, err := g.budgets.marshal()
-		if b != nil && err == nil {
-			err = durable.WriteFile(g.path(budgetsFile), b, 0o600)
-		}
-		if err != nil {
-			g.log.Warn("egress budgets are not kept", "err", err)
+		if err := errors.Join(g.write(budgetsFile, g.budgets.Keep), g.write(learnedFile, g.learned.Keep)); err != nil {
+			g.log.Warn("egress counts are not kept", "err", err)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -279,11 +338,20 @@ func (g *gate) keepBudgets(ctx context.Context) error {
 	}
 }
 
+// write writes what is news.
+func (g *gate) write(file string, news func() ([]byte, error)) error {
+	b, err := news()
+	if b == nil || err != nil {
+		return err
+	}
+	return durable.WriteFile(g.path(file), b, 0o600)
+}
+
 // event records something that a guest does as often as it likes. Events are
 // kept for good, so there are so many in an hour; how many more there were is
 // recorded with the next.
 func (g *gate) event(kind string, fields map[string]string) {
-	record, left := g.meter.pass(g.p.cfg.Clock())
+	record, left := g.meter.Pass(g.p.cfg.Clock())
 	if !record {
 		return
 	}
@@ -303,14 +371,14 @@ func addressText(a netip.Addr) string {
 // State is what became of a policy.
 type State struct {
 	Dropped map[string]uint64
-	Uses    []Use
-	Denials []Denial
-	Budgets []Budget
+	Uses    []ledger.Use
+	Denials []ledger.Denial
+	Budgets []budget.Left
 }
 
 func (g *gate) state() (s State, err error) {
-	s.Uses, s.Denials = g.ledger.read()
-	s.Budgets = g.budgets.read(g.limited())
+	s.Uses, s.Denials = g.ledger.Read()
+	s.Budgets = g.budgets.Read(g.limited())
 	if l := g.current(); l != nil {
 		s.Dropped, err = l.net.Dropped()
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"bulkhead/internal/egress/binding"
 	"bulkhead/internal/egress/names"
 	"bulkhead/internal/egress/proxy"
 	"bulkhead/internal/network"
@@ -21,6 +22,7 @@ type Link struct {
 	net   *network.Link
 	tap   *os.File
 	proxy *proxy.Proxy
+	trust binding.Trust
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 	// closed is guarded by the gate's mu.
@@ -30,6 +32,10 @@ type Link struct {
 // Tap is the machine's device; nil if an earlier daemon made it. It is closed
 // with the link, which does not end what else has it open.
 func (l *Link) Tap() *os.File { return l.tap }
+
+// Trust is what the guest is to be given before it runs; the zero Trust if an
+// earlier daemon made the link.
+func (l *Link) Trust() binding.Trust { return l.trust }
 
 // serve begins to answer the guest.
 func (l *Link) serve(ctx context.Context) error {
@@ -50,13 +56,15 @@ func (l *Link) serve(ctx context.Context) error {
 	}
 	l.proxy = &proxy.Proxy{
 		Name: g.table.Name, Decide: g.decide, Forbids: g.forbids, Dial: g.dial, DialAddr: g.dialAddress,
-		Original: network.Original, Admit: g.admit, Metered: g.metered, Account: g.account, Record: g.record, MaxConns: maxConnections, Clock: g.p.cfg.Clock, Log: g.log,
+		Terminate: g.terminate, Original: network.Original,
+		Admit: g.admit, Metered: g.metered, Account: g.account, Record: g.record,
+		MaxConns: maxConnections, Clock: g.p.cfg.Clock, Log: g.log,
 	}
 	l.goServe(func() error { return resolver.ServePacket(life, packets) })
 	l.goServe(func() error { return resolver.ServeStream(life, streams) })
 	l.goServe(func() error { return l.proxy.Serve(life, connections) })
 	l.goServe(func() error { return g.tell(life) })
-	l.goServe(func() error { return g.keepBudgets(life) })
+	l.goServe(func() error { return g.keep(life) })
 	g.mu.Lock()
 	g.link = l
 	g.mu.Unlock()

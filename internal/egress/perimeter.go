@@ -17,6 +17,7 @@ package egress
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"bulkhead/internal/egress/binding"
 	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/fault"
 )
@@ -46,7 +48,17 @@ type Config struct {
 	Event func(ctx context.Context, kind, id string, fields map[string]string)
 	// Tell gives a guest the list of its own denials, a JSON document. It may
 	// be slow and may fail.
-	Tell  func(ctx context.Context, id string, denials []byte) error
+	Tell func(ctx context.Context, id string, denials []byte) error
+	// Secret returns the value of a secret; fault.NotFound if there is none.
+	Secret func(name string) (string, error)
+	// Entrust gives a guest that runs what it needs to use secrets.
+	Entrust func(ctx context.Context, id string, t binding.Trust) error
+	// Inside answers a machine that asks something of its own sandbox: conn
+	// speaks HTTP, may says what is allowed. It ends when conn is closed.
+	Inside func(ctx context.Context, id string, may func(what string) bool, conn net.Conn)
+	// Roots are what hosts that secrets go to are verified by; nil is what this
+	// host trusts.
+	Roots *x509.CertPool
 	Clock func() time.Time
 	Log   *slog.Logger
 }
@@ -56,6 +68,11 @@ type Out interface {
 	Resolve(ctx context.Context, name string) ([]netip.Addr, error)
 	Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 }
+
+// InsideName is the name under which a machine finds its own sandbox, on port
+// 80. Nothing with this name is ever resolved (.internal is for private use:
+// ICANN, 2024).
+const InsideName = "bulkhead.internal"
 
 // Perimeter is the gates of all sandboxes.
 type Perimeter struct {
@@ -104,6 +121,38 @@ func (p *Perimeter) Attach(ctx context.Context, id string) (*Link, error) {
 	return g.attach(ctx)
 }
 
+// Inherit gives a sandbox that is about to be made the policy of another, and
+// the stand-ins that its guest may remember.
+func (p *Perimeter) Inherit(_ context.Context, from, to string) error {
+	source, err := p.gate(from)
+	if err != nil {
+		return err
+	}
+	g, err := p.gate(to)
+	if err != nil {
+		return err
+	}
+	known, err := source.table.MarshalJSON()
+	if err == nil {
+		err = g.table.UnmarshalJSON(known)
+	}
+	if err != nil {
+		return fmt.Errorf("copy stand-ins of %s: %w", from, err)
+	}
+	g.keepNames()
+	return g.keepPolicy(source.policy.Load())
+}
+
+// Renew makes void what the guest of a sandbox has of secrets: it is about to be
+// an earlier one.
+func (p *Perimeter) Renew(_ context.Context, id string) error {
+	g, err := p.gate(id)
+	if err != nil {
+		return err
+	}
+	return g.bound.Renew()
+}
+
 // Forget removes all that a sandbox has here, its network included. Finding
 // nothing is no error.
 func (p *Perimeter) Forget(ctx context.Context, id string) error {
@@ -136,7 +185,7 @@ func (p *Perimeter) SetPolicy(ctx context.Context, id string, to *policy.Policy)
 	if err != nil {
 		return err
 	}
-	if err := g.setPolicy(to); err != nil {
+	if err := g.setPolicy(ctx, to); err != nil {
 		return fmt.Errorf("set egress policy of %s: %w", id, err)
 	}
 	p.cfg.Event(ctx, "egress.policy", id, map[string]string{"default": string(to.Default)})
@@ -159,6 +208,16 @@ func (p *Perimeter) State(id string) (State, error) {
 		return State{}, err
 	}
 	return g.state()
+}
+
+// Moved is how many bytes a sandbox has sent and received since the daemon was
+// started.
+func (p *Perimeter) Moved(id string) (int64, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return 0, err
+	}
+	return g.ledger.Total(), nil
 }
 
 // Dial connects to a port of a running sandbox's guest.

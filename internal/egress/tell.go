@@ -31,7 +31,7 @@ func (g *gate) tell(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		_, denials := g.ledger.read()
+		_, denials := g.ledger.Read()
 		list := make([]told, 0, len(denials))
 		for _, d := range denials {
 			list = append(list, told{d.Time, d.Destination, d.Rule, d.Reason, d.Count,

@@ -73,9 +73,14 @@ func Connect(ctx context.Context, conn net.Conn, clock func() time.Time) (*Clien
 	}
 	return &Client{
 		session: s, transport: t, clock: clock,
-		machine: machineconnect.NewMachineClient(&http.Client{Transport: bounded{t, maxAnswer}}, "http://guest",
-			connect.WithReadMaxBytes(maxAnswer)),
+		machine: machineService(t),
 	}, nil
+}
+
+// machineService is the agent's machine service, its answers bounded.
+func machineService(t http.RoundTripper) machineconnect.MachineClient {
+	return machineconnect.NewMachineClient(&http.Client{Transport: bounded{t, maxAnswer}}, "http://guest",
+		connect.WithReadMaxBytes(maxAnswer))
 }
 
 // Transport carries HTTP to the agent, whatever host the request names. It
@@ -128,20 +133,29 @@ func (c *Client) Stats(ctx context.Context) (*machine.StatsResponse, error) {
 	return r.Msg, nil
 }
 
+// Entrust gives a running guest what it needs to use secrets, by the transport
+// of its session.
+func Entrust(ctx context.Context, transport http.RoundTripper, t *machine.Trust) error {
+	if _, err := machineService(transport).Resume(ctx, connect.NewRequest(&machine.ResumeRequest{Trust: t})); err != nil {
+		return fmt.Errorf("entrust: %w", err)
+	}
+	return nil
+}
+
 // resumeTries is how often a clock that may be off is set again: the first
 // call of a restored guest is slow under a translator, later ones are not.
 const resumeTries = 3
 
 // Resume makes the machine right and thaws it: the clock is set to the
-// host's, randomness reseeded, identity taken on unless it is nil. What takes
+// host's, randomness reseeded, identity and trust taken on unless nil. What takes
 // long is done while the guest is frozen; it thaws with a call that only sets
 // the clock. The clock is set again while it may be off by more than 100 ms;
 // ErrNotRight if it certainly is after that, or if the guest does not say
 // that it has thawed.
-func (c *Client) Resume(ctx context.Context, identity *machine.Identity) error {
+func (c *Client) Resume(ctx context.Context, identity *machine.Identity, trust *machine.Trust) error {
 	entropy := make([]byte, entropySize)
 	rand.Read(entropy) // never fails: crypto/rand ends the program instead
-	_, _, err := c.setRight(ctx, &machine.ResumeRequest{Entropy: entropy, Identity: identity})
+	_, _, err := c.setRight(ctx, &machine.ResumeRequest{Entropy: entropy, Identity: identity, Trust: trust})
 	var least, most time.Duration
 	for try := 0; err == nil && try < resumeTries; try++ {
 		if least, most, err = c.setRight(ctx, &machine.ResumeRequest{Thaw: true}); most <= maxSkew {

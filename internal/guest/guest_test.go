@@ -117,7 +117,7 @@ func TestResume(t *testing.T) {
 				return tt.answers[min(len(asked)-1, len(tt.answers))-1], nil
 			}})
 			identity := &machine.Identity{Hostname: "h", MachineId: "m", Env: map[string]string{"A": "B"}}
-			if err := c.Resume(t.Context(), identity); !errors.Is(err, tt.want) {
+			if err := c.Resume(t.Context(), identity, nil); !errors.Is(err, tt.want) {
 				t.Errorf("error = %v, want %v", err, tt.want)
 			}
 			checkAsked(t, asked, 1+len(tt.answers), identity)
@@ -150,7 +150,7 @@ func TestResumeReportsWhatTheGuestSays(t *testing.T) {
 	c := meetAgent(t, &agent{resume: func(context.Context, *machine.ResumeRequest) (*machine.ResumeResponse, error) {
 		return nil, connect.NewError(connect.CodeInternal, errors.New("set clock: no such clock"))
 	}})
-	err := c.Resume(t.Context(), nil)
+	err := c.Resume(t.Context(), nil, nil)
 	if got, want := connect.CodeOf(err), connect.CodeInternal; got != want || !strings.Contains(err.Error(), "no such clock") {
 		t.Errorf("error = %v with code %v, want the guest's with %v", err, got, want)
 	}
@@ -227,14 +227,14 @@ func TestHungAgent(t *testing.T) {
 		c := meetAgent(t, a)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { <-entered; cancel() }()
-		if err := c.Resume(ctx, nil); !errors.Is(err, context.Canceled) && connect.CodeOf(err) != connect.CodeCanceled {
+		if err := c.Resume(ctx, nil, nil); !errors.Is(err, context.Canceled) && connect.CodeOf(err) != connect.CodeCanceled {
 			t.Errorf("error = %v, want that it was cancelled", err)
 		}
 	})
 	t.Run("is left when the client is closed", func(t *testing.T) {
 		c := meetAgent(t, a)
 		go func() { <-entered; c.Close() }()
-		if err := c.Resume(t.Context(), nil); err == nil {
+		if err := c.Resume(t.Context(), nil, nil); err == nil {
 			t.Error("resumed through a closed client")
 		}
 	})

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
@@ -33,6 +35,17 @@ type box struct {
 	cancel context.CancelFunc
 	// leaving counts the removals that wait; guarded by mu.
 	leaving int
+
+	// latest is when the newest snapshot was taken, nil until that is known;
+	// guarded by mu.
+	latest *time.Time
+
+	// asked counts what was asked of the guest, open what goes on of it.
+	asked, open atomic.Int64
+
+	// keeping has those who make a snapshot of what a rollback left. Only the
+	// owner adds to it and waits for it.
+	keeping sync.WaitGroup
 }
 
 // job is one request to the owner.
@@ -193,7 +206,7 @@ func (b *box) refused(err error) error {
 	switch {
 	case r.Event == lifecycle.Start:
 		return fault.New(fault.WrongState, "sandbox %s is %s already", rec.Name, r.State)
-	case r.State == lifecycle.Crashed || r.State == lifecycle.Stopped || r.State == lifecycle.Held:
+	case r.State == lifecycle.Crashed || r.State == lifecycle.Stopped || r.State == lifecycle.Held || r.State == lifecycle.Paused:
 		return f.Hint("%s", wayBack(rec))
 	}
 	return f.Hint("bulkhead inspect %s", rec.Name)
@@ -202,8 +215,11 @@ func (b *box) refused(err error) error {
 // wayBack is the command that brings a sandbox back that does not run: a held
 // one goes on once there is room.
 func wayBack(rec Record) string {
-	if rec.State == lifecycle.Held {
+	switch rec.State {
+	case lifecycle.Held:
 		return "bulkhead timeline rm " + rec.Name + " SNAPSHOT"
+	case lifecycle.Paused:
+		return "bulkhead resume " + rec.Name
 	}
 	if rec.Head != "" {
 		return "bulkhead rollback " + rec.Name + " " + string(rec.Head)

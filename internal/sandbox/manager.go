@@ -15,7 +15,7 @@ import (
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
-	"bulkhead/internal/sandbox/template"
+	"bulkhead/internal/sandbox/name"
 )
 
 // Parts are what a Manager is made of. Every field is needed.
@@ -101,22 +101,29 @@ type CreateSpec struct {
 // Create makes a sandbox from a template and returns when its guest runs and
 // is right. On error nothing of it is left.
 func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
-	if err := checkCreate(spec); err != nil {
+	if err := name.CheckVariables(spec.Env, spec.Metadata); err != nil {
 		return Record{}, err
+	}
+	if spec.Name != "" {
+		if err := name.Check("sandbox", spec.Name); err != nil {
+			return Record{}, err
+		}
 	}
 	t, err := m.Templates.Get(ctx, spec.Template)
 	if err != nil {
 		return Record{}, err
 	}
-	b, err := m.reserve(spec, t)
+	b, err := m.reserve(Record{
+		Name: cmp.Or(spec.Name, name.Derived(t.Name)), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
+		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata,
+	})
 	if err != nil {
 		return Record{}, err
 	}
 	ctx, cancel := m.underLife(ctx)
 	defer cancel()
-	if err := b.create(ctx, t.Snapshot); err != nil {
-		m.forget(b)
-		close(b.gone)
+	if err := b.create(ctx, t.Snapshot, ""); err != nil {
+		m.giveUp(b)
 		return Record{}, fmt.Errorf("create sandbox %s: %w", b.record().Name, err)
 	}
 	m.own(b)
@@ -130,8 +137,15 @@ func (m *Manager) underLife(ctx context.Context) (context.Context, context.Cance
 	return ctx, func() { stop(); cancel() }
 }
 
-// reserve enters a new sandbox, so that its id and name are taken.
-func (m *Manager) reserve(spec CreateSpec, t template.Template) (*box, error) {
+// giveUp forgets a sandbox that did not come to be.
+func (m *Manager) giveUp(b *box) {
+	m.forget(b)
+	close(b.gone)
+}
+
+// reserve enters a new sandbox, so that its id and name are taken. It makes up
+// what no other has.
+func (m *Manager) reserve(rec Record) (*box, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	select {
@@ -139,18 +153,13 @@ func (m *Manager) reserve(spec CreateSpec, t template.Template) (*box, error) {
 		return nil, fault.New(fault.Unavailable, "daemon is shutting down")
 	default:
 	}
-	name := cmp.Or(spec.Name, t.Name+"-"+randomString(4))
 	for _, b := range m.boxes {
-		if b.record().Name == name {
-			return nil, fault.New(fault.Exists, "sandbox %s exists already", name).Hint("choose another --name, or: bulkhead rm %s", name)
+		if b.record().Name == rec.Name {
+			return nil, fault.New(fault.Exists, "sandbox %s exists already", rec.Name).Hint("choose another --name, or: bulkhead rm %s", rec.Name)
 		}
 	}
-	rec := Record{
-		ID: newID(), Name: name, Template: t.Name, State: lifecycle.Creating,
-		Created: m.Clock(), Size: t.Size, DiskMiB: t.DiskMiB,
-		Identity: Identity{Hostname: name, MachineID: newMachineID(), Env: spec.Env},
-		Metadata: spec.Metadata,
-	}
+	rec.ID, rec.State, rec.Created = newID(), lifecycle.Creating, m.Clock()
+	rec.Identity.Hostname, rec.Identity.MachineID = rec.Name, name.MachineID()
 	b := newBox(m, rec, nil)
 	m.boxes[rec.ID] = b
 	return b, nil
@@ -160,6 +169,7 @@ func (m *Manager) reserve(spec CreateSpec, t template.Template) (*box, error) {
 func (m *Manager) own(b *box) {
 	m.owners.Go(func() {
 		b.serve(m.life)
+		b.keeping.Wait() // the pool is closed after the owners have ended
 		select {
 		case <-b.gone:
 			m.forget(b)
@@ -200,7 +210,7 @@ func (b *box) view() Sandbox {
 		s.PID = l.VM.PID()
 	}
 	switch s.State {
-	case lifecycle.Crashed, lifecycle.Stopped, lifecycle.Held:
+	case lifecycle.Crashed, lifecycle.Stopped, lifecycle.Held, lifecycle.Paused:
 		s.WayBack = wayBack(s.Record)
 	}
 	return s
@@ -243,22 +253,22 @@ func (m *Manager) find(ref string) (*box, error) {
 	case 1:
 		return fits[0], nil
 	case 0:
-		return nil, fault.New(fault.NotFound, "sandbox %q not found", clip(ref)).Hint("bulkhead ls")
+		return nil, fault.New(fault.NotFound, "sandbox %q not found", name.Clip(ref)).Hint("bulkhead ls")
 	}
 	return nil, fault.New(fault.Invalid, "id prefix %q fits %d sandboxes", ref, len(fits)).Hint("give more of the id: bulkhead ls")
 }
 
-// Snapshot takes a snapshot of a running sandbox, named unless name is "".
-func (m *Manager) Snapshot(ctx context.Context, ref, name string) (snap pool.Snapshot, err error) {
+// Snapshot takes a snapshot of a running sandbox, named unless as is "".
+func (m *Manager) Snapshot(ctx context.Context, ref, as string) (snap pool.Snapshot, err error) {
 	b, err := m.find(ref)
 	if err != nil {
 		return snap, err
 	}
-	if err := m.checkSnapshotName(b, name); err != nil {
+	if err := b.history().CheckName(as); err != nil {
 		return snap, err
 	}
 	err = b.do(ctx, lifecycle.Snapshot, func(ctx context.Context) (err error) {
-		snap, err = b.snapshot(ctx, name, causeManual)
+		snap, err = b.snapshot(ctx, as, causeManual)
 		return err
 	})
 	return snap, err
@@ -271,22 +281,42 @@ type RolledBack struct {
 	// Took is from the end of the old VMM to the restored guest's word that
 	// it is right and runs.
 	Took time.Duration
+	// Kept is the snapshot of what it was, or is about to be; "" if there is
+	// none, and Lost says why.
+	Kept pool.SnapshotID
+	Lost string
 }
 
-// Rollback puts a sandbox back to one of its snapshots, in place. The
-// snapshot is checked before anything is touched.
-func (m *Manager) Rollback(ctx context.Context, ref, snapRef string) (r RolledBack, err error) {
+// Rollback puts a sandbox back to one of its snapshots, in place. The snapshot
+// is checked before anything is touched. What the machine was is kept as a
+// snapshot if it runs and answers, unless discard is set.
+func (m *Manager) Rollback(ctx context.Context, ref, snapRef string, discard bool) (r RolledBack, err error) {
 	b, err := m.find(ref)
 	if err != nil {
 		return r, err
 	}
-	if r.Snapshot, err = m.findSnapshot(b, snapRef); err != nil {
+	if r.Snapshot, err = b.history().Find(snapRef); err != nil {
 		return r, err
 	}
 	if err := m.loadable(ctx, r.Snapshot); err != nil {
 		return r, err
 	}
+	was := b.record()
 	err = b.do(ctx, lifecycle.Rollback, func(ctx context.Context) (err error) {
+		switch {
+		case discard:
+			r.Lost = "it was not to be"
+		case was.State == lifecycle.Held:
+			r.Lost = "the pool is full"
+		case was.State == lifecycle.Paused:
+			r.Kept = was.Head
+		default:
+			var p *past
+			if p, r.Lost = b.salvage(ctx); p != nil {
+				r.Kept = p.draft.ID()
+				defer b.keep(ctx, p)
+			}
+		}
 		r.Took, err = b.rollback(ctx, r.Snapshot)
 		return err
 	})
@@ -337,13 +367,17 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	return nil
 }
 
-// Transport carries HTTP to the services inside a sandbox. A request's context
+// Transport carries HTTP to the services inside a sandbox, which it wakes if it
+// is paused. A request's context
 // must end with its answer. One that an agent does not begin to answer, and
 // that answers nothing else either, fails with a fault.Unavailable; an answer
 // that has begun takes its time.
 func (m *Manager) Transport(ctx context.Context, ref string) (http.RoundTripper, error) {
 	b, err := m.find(ref)
 	if err != nil {
+		return nil, err
+	}
+	if err := b.wake(ctx); err != nil {
 		return nil, err
 	}
 	g, err := b.guest(ctx)

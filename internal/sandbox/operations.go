@@ -6,16 +6,29 @@ import (
 	"time"
 
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/history"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/unwind"
 )
 
-// causeManual is the cause of a snapshot that somebody asked for.
-const causeManual = "manual"
+// The causes of snapshots.
+const (
+	causeManual         = "manual" // somebody asked for it
+	causePause          = "pause"
+	causeFork           = "fork"
+	causeBeforeRollback = "before-rollback"
+)
 
-// create makes the machine of a new sandbox from a template and starts it.
-// On error nothing of it is left.
-func (b *box) create(ctx context.Context, from pool.SnapshotID) (err error) {
+// Causes of snapshots that others have taken.
+const (
+	CauseSchedule = "schedule"
+	CauseInside   = "inside" // the machine has asked for it
+)
+
+// create makes the machine of a new sandbox from a snapshot and starts it. It
+// may talk to what origin may, unless that is "". On error nothing of it is
+// left.
+func (b *box) create(ctx context.Context, from pool.SnapshotID, origin ID) (err error) {
 	rec := b.record()
 	var undo unwind.Stack
 	defer func() {
@@ -30,6 +43,11 @@ func (b *box) create(ctx context.Context, from pool.SnapshotID) (err error) {
 	}
 	if err := b.m.Machines.Claim(ctx, b.poolID()); err != nil {
 		return err
+	}
+	if origin != "" {
+		if err := b.m.Machines.Network.Inherit(ctx, string(origin), string(rec.ID)); err != nil {
+			return err
+		}
 	}
 	if _, err := b.m.Machines.Pool.NewMachine(ctx, b.poolID(), from); err != nil {
 		return err
@@ -60,14 +78,12 @@ func (b *box) snapshot(ctx context.Context, name, cause string) (snap pool.Snaps
 	if _, err := b.guest(ctx); err != nil {
 		return snap, err
 	}
-	snap, at, err := b.m.Machines.Take(ctx, b.machine(), b.poolID(), pool.Meta{
-		Sandbox: string(rec.ID), Name: name, Parent: rec.Head, Cause: cause,
-		CPUs: rec.Size.CPUs, MemoryMiB: rec.Size.MemoryMiB,
-	})
+	snap, at, err := b.m.Machines.Take(ctx, b.machine(), b.poolID(), b.meta(name, cause))
 	if err != nil {
 		return snap, b.explain("snapshot", err)
 	}
 	b.setHead(snap.ID)
+	b.took(snap.Created)
 	b.log.InfoContext(ctx, "snapshot taken", "snapshot", string(snap.ID), "stopped", at.Stopped, "frozen", at.Frozen)
 	b.m.Events.Append(ctx, "snapshot.taken", string(rec.ID), map[string]string{
 		"snapshot": string(snap.ID), "name": name, "cause": cause, "stopped": at.Stopped.String(),
@@ -75,8 +91,7 @@ func (b *box) snapshot(ctx context.Context, name, cause string) (snap pool.Snaps
 	return snap, nil
 }
 
-// rollback puts the machine back to snap, in place. The VMM ends; what the
-// machine was since its last snapshot is lost.
+// rollback puts the machine back to snap, in place. The VMM ends.
 func (b *box) rollback(ctx context.Context, snap pool.Snapshot) (took time.Duration, err error) {
 	rec := b.record()
 	began := b.m.Clock()
@@ -90,6 +105,9 @@ func (b *box) rollback(ctx context.Context, snap pool.Snapshot) (took time.Durat
 		return 0, err
 	}
 	if _, err := b.m.Machines.Pool.Rollback(ctx, b.poolID(), snap.ID); err != nil {
+		return 0, err
+	}
+	if err := b.m.Machines.Network.Renew(ctx, string(rec.ID)); err != nil {
 		return 0, err
 	}
 	l, err := b.m.Machines.Restore(ctx, b.poolID(), rec.Size, nil)
@@ -129,6 +147,7 @@ func (b *box) remove(ctx context.Context) error {
 	if err := b.halt(ctx); err != nil {
 		return err
 	}
+	b.keeping.Wait() // what is kept meanwhile is to be removed too
 	if err := b.m.discard(ctx, rec.ID); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", rec.Name, err)
 	}
@@ -166,7 +185,7 @@ func (m *Manager) discard(ctx context.Context, id ID) error {
 	if err := m.Machines.Discard(ctx, pool.MachineID(id)); err != nil {
 		return err
 	}
-	snaps, err := m.snapshotsOf(id)
+	snaps, err := history.History{Pool: m.Machines.Pool, ID: string(id)}.All()
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/sandbox/lifecycle"
@@ -52,7 +53,7 @@ func (b *box) adopt(vm vmm.Machine, g live.Guest) bool {
 	if b.live == nil || b.live.VM != vm {
 		return false
 	}
-	b.live = &live.Machine{VM: vm, Guest: g}
+	b.live = b.live.With(g)
 	b.logEnd(g)
 	return true
 }
@@ -91,9 +92,33 @@ type transport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	done := t.use()
 	resp, err := t.attended.RoundTrip(r)
 	if errors.Is(err, live.ErrSilent) {
 		err = t.explain("reach", err)
 	}
-	return resp, err
+	if err != nil {
+		done()
+		return nil, err
+	}
+	resp.Body = &usedBody{resp.Body, done}
+	return resp, nil
+}
+
+// use notes that somebody uses the machine, until done.
+func (b *box) use() (done func()) {
+	b.asked.Add(1)
+	b.open.Add(1)
+	return sync.OnceFunc(func() { b.open.Add(-1) })
+}
+
+// usedBody is an answer that is being read.
+type usedBody struct {
+	io.ReadCloser
+	done func()
+}
+
+func (u *usedBody) Close() error {
+	u.done()
+	return u.ReadCloser.Close()
 }

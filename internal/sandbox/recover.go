@@ -50,11 +50,12 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 		log.InfoContext(ctx, "removed what was half made", "from", string(was))
 		return false, m.discard(ctx, rec.ID)
 	}
-	if rec.State == lifecycle.Crashed {
-		if was != lifecycle.Crashed {
-			rec.Reason = reason
-		}
-		// A restore that was never confirmed may still have a VMM.
+	if rec.State == lifecycle.Crashed && was != lifecycle.Crashed {
+		rec.Reason = reason
+	}
+	if rec.State != lifecycle.Running {
+		// A restore that was never confirmed may still have a VMM, and so may a
+		// machine that was written out.
 		if err := m.Machines.Driver.Reap(ctx, m.Machines.Dir(pool.MachineID(rec.ID))); err != nil {
 			return true, err
 		}

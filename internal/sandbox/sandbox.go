@@ -19,12 +19,13 @@ package sandbox
 
 import (
 	"context"
-	"crypto/rand"
 	"time"
 
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/name"
+	"bulkhead/internal/sandbox/schedule"
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/proto/machine"
 )
@@ -53,6 +54,10 @@ type Record struct {
 	Head     pool.SnapshotID
 	Identity Identity
 	Metadata map[string]string
+	// Stay means that a pause ends by Resume alone.
+	Stay bool
+	// Schedule is what is done for it while nobody looks.
+	Schedule schedule.Schedule
 }
 
 // Identity is what tells one machine from another that was made from the
@@ -89,17 +94,4 @@ type Events interface {
 	Append(ctx context.Context, typ, id string, fields map[string]string)
 }
 
-const idAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-
-// randomString returns n characters of [a-z0-9]. The bias of the modulo is
-// harmless: these are names, not secrets.
-func randomString(n int) string {
-	b := make([]byte, n)
-	rand.Read(b) // never fails: crypto/rand ends the program instead
-	for i := range b {
-		b[i] = idAlphabet[int(b[i])%len(idAlphabet)]
-	}
-	return string(b)
-}
-
-func newID() ID { return ID("i" + randomString(20)) }
+func newID() ID { return ID("i" + name.Random(20)) }

@@ -59,6 +59,8 @@ type unconnected struct{}
 func (unconnected) Open(context.Context, string) (live.Link, error)   { return nil, fs.ErrNotExist }
 func (unconnected) Attach(context.Context, string) (live.Link, error) { return nil, fs.ErrNotExist }
 func (unconnected) Forget(context.Context, string) error              { return nil }
+func (unconnected) Inherit(context.Context, string, string) error     { return nil }
+func (unconnected) Renew(context.Context, string) error               { return nil }
 
 // silent is an agent that goes silent with a call; calls after it wait, too.
 type silent struct {
@@ -99,9 +101,11 @@ func (s session) on(ctx context.Context, call string) error {
 func (s session) Status(context.Context) (*machine.StatusResponse, error) { return nil, nil }
 func (s session) Sync(ctx context.Context) error                          { return s.on(ctx, "sync") }
 func (s session) Freeze(ctx context.Context) error                        { return s.on(ctx, "freeze") }
-func (s session) Resume(ctx context.Context, _ *machine.Identity) error   { return s.on(ctx, "resume") }
-func (s session) Transport() http.RoundTripper                            { return s }
-func (s session) Session() context.Context                                { return s.life }
+func (s session) Resume(ctx context.Context, _ *machine.Identity, _ *machine.Trust) error {
+	return s.on(ctx, "resume")
+}
+func (s session) Transport() http.RoundTripper { return s }
+func (s session) Session() context.Context     { return s.life }
 func (s session) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, s.on(r.Context(), "request")
 }

@@ -2,11 +2,10 @@ package sandbox
 
 import (
 	"context"
-	"slices"
-	"strings"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/history"
 	"bulkhead/internal/sandbox/lifecycle"
 )
 
@@ -18,7 +17,7 @@ func (m *Manager) Timeline(ref string) (Sandbox, []pool.Snapshot, error) {
 	if err != nil {
 		return Sandbox{}, nil, err
 	}
-	snaps, err := m.snapshotsOf(b.record().ID)
+	snaps, err := b.history().All()
 	return b.view(), snaps, err
 }
 
@@ -29,71 +28,20 @@ func (m *Manager) RemoveSnapshot(ctx context.Context, ref, snapRef string) error
 	if err != nil {
 		return err
 	}
-	s, err := m.findSnapshot(b, snapRef)
+	s, err := b.history().Find(snapRef)
 	if err != nil {
 		return err
 	}
 	return b.do(ctx, lifecycle.Prune, func(ctx context.Context) error {
+		if rec := b.record(); rec.State == lifecycle.Paused && rec.Head == s.ID {
+			return fault.New(fault.WrongState, "snapshot %s is what sandbox %s is paused into", s.ID, rec.Name).Hint("%s", wayBack(rec))
+		}
 		return m.Machines.Pool.RemoveSnapshot(ctx, s.ID)
 	})
 }
 
-// snapshotsOf lists a sandbox's snapshots, oldest first.
-func (m *Manager) snapshotsOf(id ID) ([]pool.Snapshot, error) {
-	all, err := m.Machines.Pool.Snapshots()
-	return slices.DeleteFunc(all, func(s pool.Snapshot) bool { return s.Sandbox != string(id) }), err
-}
-
-// findSnapshot returns the snapshot in b's timeline that ref names: an id, a
-// name, or a prefix of an id that fits no other.
-func (m *Manager) findSnapshot(b *box, ref string) (pool.Snapshot, error) {
+// history is the snapshots of b.
+func (b *box) history() history.History {
 	rec := b.record()
-	snaps, err := m.snapshotsOf(rec.ID)
-	if err != nil {
-		return pool.Snapshot{}, err
-	}
-	var fits []pool.Snapshot
-	for _, s := range snaps {
-		if ref == string(s.ID) || ref == s.Name {
-			return s, nil
-		}
-		if ref != "" && strings.HasPrefix(string(s.ID), ref) {
-			fits = append(fits, s)
-		}
-	}
-	switch len(fits) {
-	case 1:
-		return fits[0], nil
-	case 0:
-		// A damaged manifest does not say whose it is; whoever names it by its
-		// id is told about the damage.
-		if _, err := m.Machines.Pool.Snapshot(pool.SnapshotID(ref)); fault.Is(err, fault.Corrupt) {
-			return pool.Snapshot{}, err
-		}
-		return pool.Snapshot{}, fault.New(fault.NotFound, "snapshot %q is not in the timeline of sandbox %s", clip(ref), rec.Name).
-			Hint("bulkhead timeline %s", rec.Name)
-	}
-	return pool.Snapshot{}, fault.New(fault.Invalid, "snapshot prefix %q fits %d snapshots", ref, len(fits)).
-		Hint("bulkhead timeline %s", rec.Name)
-}
-
-func (m *Manager) checkSnapshotName(b *box, name string) error {
-	if name == "" {
-		return nil
-	}
-	if err := CheckName("snapshot", name); err != nil {
-		return err
-	}
-	rec := b.record()
-	snaps, err := m.snapshotsOf(rec.ID)
-	if err != nil {
-		return err
-	}
-	for _, s := range snaps {
-		if s.Name == name {
-			return fault.New(fault.Exists, "sandbox %s has a snapshot %s already", rec.Name, name).
-				Hint("choose another name: bulkhead timeline %s", rec.Name)
-		}
-	}
-	return nil
+	return history.History{Pool: b.m.Machines.Pool, ID: string(rec.ID), Name: rec.Name}
 }

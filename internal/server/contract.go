@@ -21,8 +21,6 @@ type Sandboxes interface {
 	List(ctx context.Context) ([]client.Sandbox, error)
 	Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error)
 	Get(ctx context.Context, ref string) (client.Sandbox, error)
-	// Start starts a stopped or crashed sandbox from power-on.
-	Start(ctx context.Context, ref string) (client.Sandbox, error)
 	Remove(ctx context.Context, ref string) error
 	// Console returns the folder that holds the sandbox's console: console.log
 	// and, once that grew too large and was renamed, console.log.1. Neither
@@ -33,6 +31,20 @@ type Sandboxes interface {
 	// headers and honours a request's context. fault.NotFound,
 	// fault.WrongState or fault.Unavailable say that nobody is there.
 	Transport(ctx context.Context, ref string) (http.RoundTripper, error)
+}
+
+// Power is what can be done with the machines of sandboxes.
+type Power interface {
+	// Pause writes a running sandbox out. What is asked of it later wakes it.
+	Pause(ctx context.Context, ref string, req client.PauseRequest) (client.Sandbox, error)
+	// Resume brings a paused sandbox back where it was.
+	Resume(ctx context.Context, ref string) (client.Sandbox, error)
+	// Start starts a stopped or crashed sandbox from power-on.
+	Start(ctx context.Context, ref string) (client.Sandbox, error)
+	// SetSchedule changes what is done for a sandbox while nobody looks.
+	SetSchedule(ctx context.Context, ref string, s client.Schedule) (client.Sandbox, error)
+	// Fork makes new sandboxes from one moment of another.
+	Fork(ctx context.Context, ref string, req client.ForkRequest) ([]client.Sandbox, error)
 }
 
 // Snapshots is what can be done with the timeline of a sandbox. A snapshot is
@@ -57,6 +69,24 @@ type Egress interface {
 	AnswerEgress(ctx context.Context, ref string, a client.EgressAnswer) error
 	// BlastRadius says what the agent in a sandbox can reach.
 	BlastRadius(ctx context.Context, ref string) (client.BlastRadius, error)
+}
+
+// Lessons is what is learned about egress, to make a policy from.
+type Lessons interface {
+	// Learn starts a new record of what a sandbox talks to, or stops it.
+	Learn(ctx context.Context, ref string, on bool) error
+	Learned(ctx context.Context, ref string) (client.EgressLearned, error)
+	// Replay says what another policy would have decided otherwise.
+	Replay(ctx context.Context, ref string, req client.EgressPolicyRequest) ([]client.EgressChange, error)
+}
+
+// Secrets is what sandboxes may use and never see. Values go in only.
+type Secrets interface {
+	// Secrets lists them by name.
+	Secrets(ctx context.Context) ([]client.Secret, error)
+	// SetSecret stores a value, in place of an older one.
+	SetSecret(ctx context.Context, name, value string) error
+	RemoveSecret(ctx context.Context, name string) error
 }
 
 // Ports leads to what listens in a sandbox.

@@ -1,83 +1,45 @@
 package server
 
 import (
+	"context"
 	"net/http"
 
 	"bulkhead/client"
 )
 
 func (s *Server) egressRoutes() {
-	s.call("GET /sandboxes/{ref}/egress", 200, s.egress)
-	s.call("PUT /sandboxes/{ref}/egress", 200, s.setEgress)
-	s.call("POST /sandboxes/{ref}/egress/rules", 200, s.addEgressRule)
-	s.call("POST /sandboxes/{ref}/egress/test", 200, s.testEgress)
-	s.call("POST /sandboxes/{ref}/egress/answer", 204, s.answerEgress)
+	s.call("GET /sandboxes/{ref}/egress", 200, about(func(ctx context.Context, ref string) (any, error) {
+		return s.Egress.Egress(ctx, ref)
+	}))
+	s.call("PUT /sandboxes/{ref}/egress", 200, asked(func(ctx context.Context, ref string, req client.EgressPolicyRequest) (any, error) {
+		return s.Egress.SetEgress(ctx, ref, req)
+	}))
+	s.call("POST /sandboxes/{ref}/egress/rules", 200, asked(func(ctx context.Context, ref string, req client.EgressRuleRequest) (any, error) {
+		return s.Egress.AddEgressRule(ctx, ref, req)
+	}))
+	s.call("POST /sandboxes/{ref}/egress/test", 200, asked(func(ctx context.Context, ref string, req client.EgressVerdict) (any, error) {
+		return s.Egress.TestEgress(ctx, ref, req.Destination)
+	}))
+	s.call("POST /sandboxes/{ref}/egress/answer", 204, asked(func(ctx context.Context, ref string, req client.EgressAnswer) (any, error) {
+		return nil, s.Egress.AnswerEgress(ctx, ref, req)
+	}))
 	s.call("GET /egress/pending", 200, func(r *http.Request) (any, error) {
 		return orEmpty(s.Egress.EgressPending(r.Context()))
 	})
-	s.call("GET /sandboxes/{ref}/blast-radius", 200, s.blastRadius)
+	s.call("GET /sandboxes/{ref}/blast-radius", 200, about(func(ctx context.Context, ref string) (any, error) {
+		return s.Egress.BlastRadius(ctx, ref)
+	}))
+	s.lessonRoutes()
 }
 
-func (s *Server) egress(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Egress.Egress(r.Context(), ref)
-}
-
-func (s *Server) setEgress(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	var req client.EgressPolicyRequest
-	if err := readJSON(r, &req); err != nil {
-		return nil, err
-	}
-	return s.Egress.SetEgress(r.Context(), ref, req)
-}
-
-func (s *Server) addEgressRule(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	var req client.EgressRuleRequest
-	if err := readJSON(r, &req); err != nil {
-		return nil, err
-	}
-	return s.Egress.AddEgressRule(r.Context(), ref, req)
-}
-
-func (s *Server) testEgress(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	var req client.EgressVerdict
-	if err := readJSON(r, &req); err != nil {
-		return nil, err
-	}
-	return s.Egress.TestEgress(r.Context(), ref, req.Destination)
-}
-
-func (s *Server) answerEgress(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	var a client.EgressAnswer
-	if err := readJSON(r, &a); err != nil {
-		return nil, err
-	}
-	return nil, s.Egress.AnswerEgress(r.Context(), ref, a)
-}
-
-func (s *Server) blastRadius(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Egress.BlastRadius(r.Context(), ref)
+func (s *Server) lessonRoutes() {
+	s.call("POST /sandboxes/{ref}/egress/learn", 204, asked(func(ctx context.Context, ref string, req client.EgressLearnRequest) (any, error) {
+		return nil, s.Lessons.Learn(ctx, ref, req.On)
+	}))
+	s.call("GET /sandboxes/{ref}/egress/learn", 200, about(func(ctx context.Context, ref string) (any, error) {
+		return s.Lessons.Learned(ctx, ref)
+	}))
+	s.call("POST /sandboxes/{ref}/egress/replay", 200, asked(func(ctx context.Context, ref string, req client.EgressPolicyRequest) (any, error) {
+		return orEmpty(s.Lessons.Replay(ctx, ref, req))
+	}))
 }

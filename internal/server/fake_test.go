@@ -23,6 +23,10 @@ type fakeSandboxes struct {
 	create    func(context.Context, client.CreateRequest) (client.Sandbox, error)
 	get       func(context.Context, string) (client.Sandbox, error)
 	start     func(context.Context, string) (client.Sandbox, error)
+	pause     func(context.Context, string, client.PauseRequest) (client.Sandbox, error)
+	resume    func(context.Context, string) (client.Sandbox, error)
+	schedule  func(context.Context, string, client.Schedule) (client.Sandbox, error)
+	fork      func(context.Context, string, client.ForkRequest) ([]client.Sandbox, error)
 	remove    func(context.Context, string) error
 	console   func(context.Context, string) (string, error)
 	transport func(context.Context, string) (http.RoundTripper, error)
@@ -37,6 +41,18 @@ func (f fakeSandboxes) Get(ctx context.Context, ref string) (client.Sandbox, err
 }
 func (f fakeSandboxes) Start(ctx context.Context, ref string) (client.Sandbox, error) {
 	return f.start(ctx, ref)
+}
+func (f fakeSandboxes) Pause(ctx context.Context, ref string, r client.PauseRequest) (client.Sandbox, error) {
+	return f.pause(ctx, ref, r)
+}
+func (f fakeSandboxes) Resume(ctx context.Context, ref string) (client.Sandbox, error) {
+	return f.resume(ctx, ref)
+}
+func (f fakeSandboxes) SetSchedule(ctx context.Context, ref string, r client.Schedule) (client.Sandbox, error) {
+	return f.schedule(ctx, ref, r)
+}
+func (f fakeSandboxes) Fork(ctx context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, error) {
+	return f.fork(ctx, ref, r)
 }
 func (f fakeSandboxes) Remove(ctx context.Context, ref string) error { return f.remove(ctx, ref) }
 func (f fakeSandboxes) Console(ctx context.Context, ref string) (string, error) {
@@ -135,7 +151,7 @@ func start(t *testing.T, f fake) *api {
 	t.Helper()
 	a := &api{socket: socketPath(t), log: &syncBuffer{}}
 	s := server.New(server.Options{
-		Sandboxes: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
+		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
 		Events: f.events, Info: f.info,
 		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

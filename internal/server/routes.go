@@ -23,18 +23,27 @@ func (s *Server) routes() {
 
 	s.call("GET /v2/sandboxes", 200, s.listSandboxes)
 	s.call("POST /v2/sandboxes", 201, s.createSandbox)
-	s.call("GET /sandboxes/{ref}", 200, s.getSandbox)
-	s.call("DELETE /sandboxes/{ref}", 204, s.removeSandbox)
-	s.call("POST /sandboxes/{ref}/start", 200, s.startSandbox)
+	s.call("GET /sandboxes/{ref}", 200, about(func(ctx context.Context, ref string) (any, error) {
+		return s.Sandboxes.Get(ctx, ref)
+	}))
+	s.call("DELETE /sandboxes/{ref}", 204, about(func(ctx context.Context, ref string) (any, error) {
+		return nil, s.Sandboxes.Remove(ctx, ref)
+	}))
+	s.powerRoutes()
 	s.stream("GET /sandboxes/{ref}/console", s.console)
 
 	s.call("GET /sandboxes/{ref}/timeline", 200, s.timeline)
-	s.call("POST /sandboxes/{ref}/snapshots", 201, s.takeSnapshot)
+	s.call("POST /sandboxes/{ref}/snapshots", 201, asked(func(ctx context.Context, ref string, req client.SnapshotRequest) (any, error) {
+		return s.Snapshots.Take(ctx, ref, req)
+	}))
 	s.call("DELETE /sandboxes/{ref}/snapshots/{snapshot}", 204, s.removeSnapshot)
-	s.call("POST /sandboxes/{ref}/rollback", 200, s.rollback)
+	s.call("POST /sandboxes/{ref}/rollback", 200, asked(func(ctx context.Context, ref string, req client.RollbackRequest) (any, error) {
+		return s.Snapshots.Rollback(ctx, ref, req)
+	}))
 
 	s.stream("POST /sandboxes/{ref}/ports/{port}", s.port)
 	s.egressRoutes()
+	s.secretRoutes()
 
 	s.call("GET /templates", 200, s.listTemplates)
 	s.stream("POST /templates", s.buildTemplate)
@@ -57,6 +66,32 @@ func (s *Server) call(pattern string, status int, do func(*http.Request) (any, e
 			writeJSON(w, status, v)
 		}
 	})
+}
+
+// about is a call about the sandbox that the path names.
+func about(do func(ctx context.Context, ref string) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		ref, err := sandboxRef(r)
+		if err != nil {
+			return nil, err
+		}
+		return do(r.Context(), ref)
+	}
+}
+
+// asked is a call about a sandbox that says more in its body.
+func asked[T any](do func(ctx context.Context, ref string, req T) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		var req T
+		ref, err := sandboxRef(r)
+		if err == nil {
+			err = readJSON(r, &req)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return do(r.Context(), ref, req)
+	}
 }
 
 // stream adds a route that answers bit by bit. Its context ends when the
@@ -173,30 +208,6 @@ func (s *Server) createSandbox(r *http.Request) (any, error) {
 	return s.Sandboxes.Create(r.Context(), req)
 }
 
-func (s *Server) getSandbox(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Sandboxes.Get(r.Context(), ref)
-}
-
-func (s *Server) removeSandbox(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.Sandboxes.Remove(r.Context(), ref)
-}
-
-func (s *Server) startSandbox(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Sandboxes.Start(r.Context(), ref)
-}
-
 func (s *Server) timeline(r *http.Request) (any, error) {
 	ref, err := sandboxRef(r)
 	if err != nil {
@@ -209,18 +220,6 @@ func (s *Server) timeline(r *http.Request) (any, error) {
 	return t, err
 }
 
-func (s *Server) takeSnapshot(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	var req client.SnapshotRequest
-	if err := readJSON(r, &req); err != nil {
-		return nil, err
-	}
-	return s.Snapshots.Take(r.Context(), ref, req)
-}
-
 func (s *Server) removeSnapshot(r *http.Request) (any, error) {
 	ref, err := sandboxRef(r)
 	if err != nil {
@@ -231,18 +230,6 @@ func (s *Server) removeSnapshot(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return nil, s.Snapshots.Remove(r.Context(), ref, snapshot)
-}
-
-func (s *Server) rollback(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	var req client.RollbackRequest
-	if err := readJSON(r, &req); err != nil {
-		return nil, err
-	}
-	return s.Snapshots.Rollback(r.Context(), ref, req)
 }
 
 func (s *Server) listTemplates(r *http.Request) (any, error) {

@@ -59,6 +59,19 @@ func recorded(calls *[]string) fake {
 		get:    func(_ context.Context, ref string) (client.Sandbox, error) { call("get %s", ref); return box, nil },
 		start:  func(_ context.Context, ref string) (client.Sandbox, error) { call("start %s", ref); return box, nil },
 		remove: func(_ context.Context, ref string) error { call("remove %s", ref); return nil },
+		pause: func(_ context.Context, ref string, r client.PauseRequest) (client.Sandbox, error) {
+			call("pause %s %+v", ref, r)
+			return box, nil
+		},
+		resume: func(_ context.Context, ref string) (client.Sandbox, error) { call("resume %s", ref); return box, nil },
+		schedule: func(_ context.Context, ref string, r client.Schedule) (client.Sandbox, error) {
+			call("schedule %s %+v", ref, r)
+			return box, nil
+		},
+		fork: func(_ context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, error) {
+			call("fork %s %+v", ref, r)
+			return []client.Sandbox{box}, nil
+		},
 	}
 	f.fakeSnapshots = fakeSnapshots{
 		take: func(_ context.Context, ref string, r client.SnapshotRequest) (client.Snapshot, error) {
@@ -105,10 +118,14 @@ func TestRoutes(t *testing.T) {
 		"GET /sandboxes/web":                      {status: 200, want: box, call: "get web"},
 		"DELETE /sandboxes/i1":                    {status: 204, call: "remove i1"},
 		"POST /sandboxes/i1/start":                {status: 200, want: box, call: "start i1"},
+		"POST /sandboxes/i1/pause":                {body: `{"stay":true}`, status: 200, want: box, call: "pause i1 {Stay:true}"},
+		"POST /sandboxes/i1/resume":               {status: 200, want: box, call: "resume i1"},
+		"PUT /sandboxes/i1/schedule":              {body: `{"everySeconds":900,"keep":{"last":8}}`, status: 200, want: box, call: "schedule i1 {EverySeconds:900 Keep:{Last:8 Hourly:0 Daily:0} IdleSeconds:0}"},
+		"POST /sandboxes/i1/fork":                 {body: `{"snapshot":"monday"}`, status: 201, want: "[" + box + "]", call: "fork i1 {Snapshot:monday Count:1 Name:}"},
 		"GET /sandboxes/i1/timeline":              {status: 200, want: `{"sandboxID":"i1","snapshots":[]}`, call: "timeline i1"},
 		"POST /sandboxes/i1/snapshots":            {body: `{"name":"monday"}`, status: 201, want: `{"snapshotID":"s1","sandboxID":"","createdAt":"0001-01-01T00:00:00Z","cause":"","stoppedMS":0,"ownBytes":0}`, call: "take i1 {Name:monday}"},
 		"DELETE /sandboxes/i1/snapshots/monday-2": {status: 204, call: "remove monday-2 of i1"},
-		"POST /sandboxes/i1/rollback":             {body: `{"snapshot":"monday"}`, status: 200, want: `"durationMS":1.5}`, call: "rollback i1 {Snapshot:monday}"},
+		"POST /sandboxes/i1/rollback":             {body: `{"snapshot":"monday"}`, status: 200, want: `"durationMS":1.5}`, call: "rollback i1 {Snapshot:monday Discard:false}"},
 		"GET /templates":                          {status: 200, want: "[]", call: "templates"},
 		"DELETE /templates/base":                  {status: 204, call: "remove template base"},
 	}

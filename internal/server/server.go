@@ -43,10 +43,13 @@ const (
 // Options are the parts of the daemon that the API shows. All are needed.
 type Options struct {
 	Sandboxes Sandboxes
+	Power     Power
 	Snapshots Snapshots
 	Templates Templates
 	Egress    Egress
+	Lessons   Lessons
 	Ports     Ports
+	Secrets   Secrets
 	Events    Events
 	// EventsVerified checks the log of them.
 	EventsVerified EventsVerified

@@ -297,7 +297,9 @@ type ResumeRequest struct {
 	// fork.
 	Identity *Identity `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
 	// false leaves user processes frozen; a later Resume thaws them.
-	Thaw          bool `protobuf:"varint,4,opt,name=thaw,proto3" json:"thaw,omitempty"`
+	Thaw bool `protobuf:"varint,4,opt,name=thaw,proto3" json:"thaw,omitempty"`
+	// Present if what the machine has of secrets is to be this from now on.
+	Trust         *Trust `protobuf:"bytes,5,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -360,6 +362,77 @@ func (x *ResumeRequest) GetThaw() bool {
 	return false
 }
 
+func (x *ResumeRequest) GetTrust() *Trust {
+	if x != nil {
+		return x.Trust
+	}
+	return nil
+}
+
+type Trust struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The certificate of the authority that the proxy speaks for hosts with,
+	// PEM. Empty to take back the one that there is.
+	Root []byte `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`
+	// The name of a link by which OpenSSL finds it: 8 hex digits and ".0".
+	Link string `protobuf:"bytes,2,opt,name=link,proto3" json:"link,omitempty"`
+	// Variables that every process started by the agent sees, over all others.
+	Env           map[string]string `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trust) Reset() {
+	*x = Trust{}
+	mi := &file_proto_machine_machine_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trust) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trust) ProtoMessage() {}
+
+func (x *Trust) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_machine_machine_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trust.ProtoReflect.Descriptor instead.
+func (*Trust) Descriptor() ([]byte, []int) {
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Trust) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *Trust) GetLink() string {
+	if x != nil {
+		return x.Link
+	}
+	return ""
+}
+
+func (x *Trust) GetEnv() map[string]string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
 type Identity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// RFC 1123 label.
@@ -374,7 +447,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_proto_machine_machine_proto_msgTypes[7]
+	mi := &file_proto_machine_machine_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +459,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_machine_machine_proto_msgTypes[7]
+	mi := &file_proto_machine_machine_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +472,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_proto_machine_machine_proto_rawDescGZIP(), []int{7}
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Identity) GetHostname() string {
@@ -435,7 +508,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_proto_machine_machine_proto_msgTypes[8]
+	mi := &file_proto_machine_machine_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +520,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_machine_machine_proto_msgTypes[8]
+	mi := &file_proto_machine_machine_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +533,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_proto_machine_machine_proto_rawDescGZIP(), []int{8}
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ResumeResponse) GetUnixNanos() int64 {
@@ -485,7 +558,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_proto_machine_machine_proto_msgTypes[9]
+	mi := &file_proto_machine_machine_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +570,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_machine_machine_proto_msgTypes[9]
+	mi := &file_proto_machine_machine_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +583,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_proto_machine_machine_proto_rawDescGZIP(), []int{9}
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{10}
 }
 
 type StatsResponse struct {
@@ -529,7 +602,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_proto_machine_machine_proto_msgTypes[10]
+	mi := &file_proto_machine_machine_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -541,7 +614,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_machine_machine_proto_msgTypes[10]
+	mi := &file_proto_machine_machine_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -554,7 +627,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_proto_machine_machine_proto_rawDescGZIP(), []int{10}
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatsResponse) GetMemTotalBytes() uint64 {
@@ -622,13 +695,21 @@ const file_proto_machine_machine_proto_rawDesc = "" +
 	"\fSyncResponse\"\x0f\n" +
 	"\rFreezeRequest\"(\n" +
 	"\x0eFreezeResponse\x12\x16\n" +
-	"\x06groups\x18\x01 \x01(\rR\x06groups\"\x97\x01\n" +
+	"\x06groups\x18\x01 \x01(\rR\x06groups\"\xc9\x01\n" +
 	"\rResumeRequest\x12\x1d\n" +
 	"\n" +
 	"unix_nanos\x18\x01 \x01(\x03R\tunixNanos\x12\x18\n" +
 	"\aentropy\x18\x02 \x01(\fR\aentropy\x129\n" +
 	"\bidentity\x18\x03 \x01(\v2\x1d.bulkhead.machine.v1.IdentityR\bidentity\x12\x12\n" +
-	"\x04thaw\x18\x04 \x01(\bR\x04thaw\"\xb7\x01\n" +
+	"\x04thaw\x18\x04 \x01(\bR\x04thaw\x120\n" +
+	"\x05trust\x18\x05 \x01(\v2\x1a.bulkhead.machine.v1.TrustR\x05trust\"\x9e\x01\n" +
+	"\x05Trust\x12\x12\n" +
+	"\x04root\x18\x01 \x01(\fR\x04root\x12\x12\n" +
+	"\x04link\x18\x02 \x01(\tR\x04link\x125\n" +
+	"\x03env\x18\x03 \x03(\v2#.bulkhead.machine.v1.Trust.EnvEntryR\x03env\x1a6\n" +
+	"\bEnvEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb7\x01\n" +
 	"\bIdentity\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x1d\n" +
 	"\n" +
@@ -669,7 +750,7 @@ func file_proto_machine_machine_proto_rawDescGZIP() []byte {
 	return file_proto_machine_machine_proto_rawDescData
 }
 
-var file_proto_machine_machine_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_proto_machine_machine_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_proto_machine_machine_proto_goTypes = []any{
 	(*StatusRequest)(nil),  // 0: bulkhead.machine.v1.StatusRequest
 	(*StatusResponse)(nil), // 1: bulkhead.machine.v1.StatusResponse
@@ -678,30 +759,34 @@ var file_proto_machine_machine_proto_goTypes = []any{
 	(*FreezeRequest)(nil),  // 4: bulkhead.machine.v1.FreezeRequest
 	(*FreezeResponse)(nil), // 5: bulkhead.machine.v1.FreezeResponse
 	(*ResumeRequest)(nil),  // 6: bulkhead.machine.v1.ResumeRequest
-	(*Identity)(nil),       // 7: bulkhead.machine.v1.Identity
-	(*ResumeResponse)(nil), // 8: bulkhead.machine.v1.ResumeResponse
-	(*StatsRequest)(nil),   // 9: bulkhead.machine.v1.StatsRequest
-	(*StatsResponse)(nil),  // 10: bulkhead.machine.v1.StatsResponse
-	nil,                    // 11: bulkhead.machine.v1.Identity.EnvEntry
+	(*Trust)(nil),          // 7: bulkhead.machine.v1.Trust
+	(*Identity)(nil),       // 8: bulkhead.machine.v1.Identity
+	(*ResumeResponse)(nil), // 9: bulkhead.machine.v1.ResumeResponse
+	(*StatsRequest)(nil),   // 10: bulkhead.machine.v1.StatsRequest
+	(*StatsResponse)(nil),  // 11: bulkhead.machine.v1.StatsResponse
+	nil,                    // 12: bulkhead.machine.v1.Trust.EnvEntry
+	nil,                    // 13: bulkhead.machine.v1.Identity.EnvEntry
 }
 var file_proto_machine_machine_proto_depIdxs = []int32{
-	7,  // 0: bulkhead.machine.v1.ResumeRequest.identity:type_name -> bulkhead.machine.v1.Identity
-	11, // 1: bulkhead.machine.v1.Identity.env:type_name -> bulkhead.machine.v1.Identity.EnvEntry
-	0,  // 2: bulkhead.machine.v1.Machine.Status:input_type -> bulkhead.machine.v1.StatusRequest
-	2,  // 3: bulkhead.machine.v1.Machine.Sync:input_type -> bulkhead.machine.v1.SyncRequest
-	4,  // 4: bulkhead.machine.v1.Machine.Freeze:input_type -> bulkhead.machine.v1.FreezeRequest
-	6,  // 5: bulkhead.machine.v1.Machine.Resume:input_type -> bulkhead.machine.v1.ResumeRequest
-	9,  // 6: bulkhead.machine.v1.Machine.Stats:input_type -> bulkhead.machine.v1.StatsRequest
-	1,  // 7: bulkhead.machine.v1.Machine.Status:output_type -> bulkhead.machine.v1.StatusResponse
-	3,  // 8: bulkhead.machine.v1.Machine.Sync:output_type -> bulkhead.machine.v1.SyncResponse
-	5,  // 9: bulkhead.machine.v1.Machine.Freeze:output_type -> bulkhead.machine.v1.FreezeResponse
-	8,  // 10: bulkhead.machine.v1.Machine.Resume:output_type -> bulkhead.machine.v1.ResumeResponse
-	10, // 11: bulkhead.machine.v1.Machine.Stats:output_type -> bulkhead.machine.v1.StatsResponse
-	7,  // [7:12] is the sub-list for method output_type
-	2,  // [2:7] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	8,  // 0: bulkhead.machine.v1.ResumeRequest.identity:type_name -> bulkhead.machine.v1.Identity
+	7,  // 1: bulkhead.machine.v1.ResumeRequest.trust:type_name -> bulkhead.machine.v1.Trust
+	12, // 2: bulkhead.machine.v1.Trust.env:type_name -> bulkhead.machine.v1.Trust.EnvEntry
+	13, // 3: bulkhead.machine.v1.Identity.env:type_name -> bulkhead.machine.v1.Identity.EnvEntry
+	0,  // 4: bulkhead.machine.v1.Machine.Status:input_type -> bulkhead.machine.v1.StatusRequest
+	2,  // 5: bulkhead.machine.v1.Machine.Sync:input_type -> bulkhead.machine.v1.SyncRequest
+	4,  // 6: bulkhead.machine.v1.Machine.Freeze:input_type -> bulkhead.machine.v1.FreezeRequest
+	6,  // 7: bulkhead.machine.v1.Machine.Resume:input_type -> bulkhead.machine.v1.ResumeRequest
+	10, // 8: bulkhead.machine.v1.Machine.Stats:input_type -> bulkhead.machine.v1.StatsRequest
+	1,  // 9: bulkhead.machine.v1.Machine.Status:output_type -> bulkhead.machine.v1.StatusResponse
+	3,  // 10: bulkhead.machine.v1.Machine.Sync:output_type -> bulkhead.machine.v1.SyncResponse
+	5,  // 11: bulkhead.machine.v1.Machine.Freeze:output_type -> bulkhead.machine.v1.FreezeResponse
+	9,  // 12: bulkhead.machine.v1.Machine.Resume:output_type -> bulkhead.machine.v1.ResumeResponse
+	11, // 13: bulkhead.machine.v1.Machine.Stats:output_type -> bulkhead.machine.v1.StatsResponse
+	9,  // [9:14] is the sub-list for method output_type
+	4,  // [4:9] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_proto_machine_machine_proto_init() }
@@ -715,7 +800,7 @@ func file_proto_machine_machine_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_machine_machine_proto_rawDesc), len(file_proto_machine_machine_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

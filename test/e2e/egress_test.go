@@ -23,9 +23,14 @@ func TestAptInstalls(t *testing.T) {
 		t.Skipf("this host does not reach %s: %v", mirror, err)
 	}
 	openPrivate(t, h, b, addresses)
-	b.Sh("apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends tree")
-	if got := b.Sh("tree --version"); !strings.Contains(got, "tree v") {
-		t.Errorf("tree says %q", got)
+	b.Sh("apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql")
+	ask := `su postgres -c "psql -Atc 'select 6*7'"`
+	if got := b.Sh("systemctl is-active postgresql; " + ask); got != "active\n42" {
+		t.Errorf("PostgreSQL says %q", got)
+	}
+	h.Must("pause", b.Name)
+	if got := b.Sh(ask); got != "42" {
+		t.Errorf("after a pause it says %q", got)
 	}
 	var e client.Egress
 	h.JSON(&e, "egress", "show", b.Name)

@@ -63,6 +63,19 @@ func TestDaemonKilledInTheMiddle(t *testing.T) {
 			checkAfterKill(t, h, b, op)
 		}
 	}
+	for i, delay := range []time.Duration{10, 30, 60, 90, 120, 200, 300} {
+		for _, op := range [][]string{
+			{"pause", b.Name},
+			{"exec", b.Name, "--", "true"}, // resumes it
+			{"fork", b.Name, "--count", "2", "--name", fmt.Sprintf("half-fork-%d", i)},
+		} {
+			if op[0] == "exec" {
+				h.Must("pause", b.Name)
+			}
+			killDuring(t, h, delay*time.Millisecond, op)
+			checkAfterKill(t, h, b, op)
+		}
+	}
 }
 
 func killDuring(t *testing.T, h *harness.Host, delay time.Duration, op []string) {
@@ -84,12 +97,16 @@ func checkAfterKill(t *testing.T, h *harness.Host, b *harness.Box, op []string) 
 	for _, s := range all {
 		switch s.State {
 		case client.StateRunning:
+		case client.StatePaused:
+			if s.Name != b.Name {
+				t.Errorf("after kill during %v: %s is paused", op, s.Name)
+			}
 		case client.StateCrashed:
 			if s.Reason == "" || s.Hint == "" {
 				t.Errorf("after kill during %v: crashed without reason or way back: %+v", op, s)
 			}
 			if s.Name == b.Name {
-				b.Rollback("good")
+				h.Must("rollback", b.Name, "good", "--discard")
 			}
 		default:
 			t.Errorf("after kill during %v: %s is %s", op, s.Name, s.State)
@@ -105,10 +122,10 @@ func checkAfterKill(t *testing.T, h *harness.Host, b *harness.Box, op []string) 
 	h.JSON(&tl, "timeline", b.Name)
 	for _, s := range tl.Snapshots {
 		if s.Name != "good" {
-			b.Rollback(s.Name) // whatever is listed loads
+			h.Must("rollback", b.Name, s.ID, "--discard") // whatever is listed loads
 		}
 	}
-	b.Rollback("good")
+	h.Must("rollback", b.Name, "good", "--discard")
 	qemus := vmms(t, h.Dir)
 	if len(qemus) != 1 {
 		t.Errorf("after kill during %v: %d VMMs for one sandbox: %v", op, len(qemus), qemus)

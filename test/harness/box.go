@@ -38,6 +38,9 @@ func (h *Host) Create(name string) *Box {
 	return &Box{h: h, Name: name}
 }
 
+// Box returns a sandbox that exists. It is the caller's to remove.
+func (h *Host) Box(name string) *Box { return &Box{h: h, Name: name} }
+
 // Exec runs a command inside.
 func (b *Box) Exec(args ...string) Result {
 	return b.h.CLI(append([]string{"exec", b.Name, "--"}, args...)...)

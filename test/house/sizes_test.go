@@ -109,14 +109,22 @@ func funcBreaches(t *tree) []breach {
 	return excess(all, funcP90, funcMax)
 }
 
+// largePackages may have more lines, for a reason.
+var largePackages = map[string]int{
+	// Everything that can be done with a sandbox is a method of the one type
+	// that owns it: what could be without it (names, history, live, lifecycle)
+	// is in packages below.
+	"internal/sandbox": 2000,
+}
+
 func packageBreaches(t *tree) (bs []breach) {
 	for dir, files := range t.packages() {
 		n := 0
 		for _, f := range files {
 			n += f.lines()
 		}
-		if n > packageMax {
-			bs = append(bs, t.breach(files[0].ast.Package, dir, "package %s has %d lines, of %d", dir, n, packageMax))
+		if most := max(packageMax, largePackages[dir]); n > most {
+			bs = append(bs, t.breach(files[0].ast.Package, dir, "package %s has %d lines, of %d", dir, n, most))
 		}
 	}
 	return bs

@@ -34,7 +34,7 @@ func NewCommand(a *app.App) *cobra.Command {
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newShow(a), newSet(a), newRule(a, true), newRule(a, false), newLog(a), newTest(a),
-		newPending(a), newAnswer(a, true), newAnswer(a, false))
+		newLearn(a), newReplay(a), newPending(a), newAnswer(a, true), newAnswer(a, false))
 	return c
 }
 
@@ -152,7 +152,8 @@ func newRule(a *app.App, allow bool) *cobra.Command {
 	if allow {
 		verb = "allow"
 	}
-	return &cobra.Command{
+	var s client.EgressSecret
+	c := &cobra.Command{
 		Use:   verb + " SANDBOX DESTINATION",
 		Short: "Put a rule before all others: " + verb + " a name",
 		Long: "Put a rule before all others. A destination is a name, *.suffix or CIDR, with :port\n" +
@@ -160,13 +161,26 @@ func newRule(a *app.App, allow bool) *cobra.Command {
 		Example: "  bulkhead egress " + verb + " otter '*.example.com:443'",
 		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
-			e, err := a.API.AddEgressRule(ctx, args[0], client.EgressRuleRequest{Destination: args[1], Allow: allow})
+			req := client.EgressRuleRequest{Destination: args[1], Allow: allow}
+			if s != (client.EgressSecret{}) {
+				req.Secret = &s
+			}
+			e, err := a.API.AddEgressRule(ctx, args[0], req)
 			if err != nil {
 				return err
 			}
 			return a.Answer(e, app.Silence)
 		}),
 	}
+	if allow {
+		f := c.Flags()
+		f.StringVar(&s.Name, "secret", "", "a secret that HTTPS requests to this name use")
+		f.StringVar(&s.Header, "header", "", "put it into this header, like 'Authorization: Bearer {}'")
+		f.StringVar(&s.Env, "env", "", "or give the guest a placeholder of it in this variable")
+		c.Long += "\n\nWith --secret, requests to the name carry a secret that the sandbox never sees."
+		c.Example += "\n  bulkhead egress allow otter api.example.com --secret example \\\n    --header 'Authorization: Bearer {}'"
+	}
+	return c
 }
 
 func newLog(a *app.App) *cobra.Command {

@@ -59,6 +59,9 @@ func Sandbox(w io.Writer, s client.Sandbox) {
 	if s.Head != "" {
 		row("last snapshot", "%s", s.Head)
 	}
+	if s.Schedule != nil {
+		row("by itself", "%s", Schedule(s.Schedule))
+	}
 	if s.VMM != nil {
 		row("VMM", "%s %s, process %d", s.VMM.Driver, s.VMM.Version, s.VMM.PID)
 		if s.VMM.Cage != nil {
@@ -72,6 +75,22 @@ func Sandbox(w io.Writer, s client.Sandbox) {
 		fmt.Fprintf(w, "\nend of the console:\n")
 		_, _ = io.WriteString(Plain(w), s.ConsoleTail+"\n") // w tells at its flush
 	}
+}
+
+// Schedule says in a line what is done while nobody looks.
+func Schedule(s *client.Schedule) string {
+	var parts []string
+	if s != nil && s.EverySeconds > 0 {
+		parts = append(parts, fmt.Sprintf("a snapshot every %s; the last %d, hourly %d, daily %d stay",
+			time.Duration(s.EverySeconds)*time.Second, s.Keep.Last, s.Keep.Hourly, s.Keep.Daily))
+	}
+	if s != nil && s.IdleSeconds > 0 {
+		parts = append(parts, fmt.Sprintf("paused when idle for %s", time.Duration(s.IdleSeconds)*time.Second))
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Cage writes what the kernel reports of a VMM process.

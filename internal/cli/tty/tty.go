@@ -25,6 +25,15 @@ func Is(v any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// Password reads a line that is not shown as it is typed.
+func Password(f *os.File) (string, error) {
+	b, err := term.ReadPassword(int(f.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("read from terminal: %w", err)
+	}
+	return string(b), nil
+}
+
 // Lend gives e a terminal as large as f, or of 80 by 24 if f is none. If e
 // also gets f as its input, f becomes raw, so that keys arrive unchanged.
 // The caller gives f back.

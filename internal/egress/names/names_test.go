@@ -82,6 +82,25 @@ type bench struct {
 	added   int
 }
 
+// listen returns sockets of one port. Another program may have the port that
+// the first one got for streams.
+func listen(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 100 {
+		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams, err := net.Listen("tcp", packets.LocalAddr().String())
+		if err == nil {
+			return packets, streams
+		}
+		packets.Close()
+	}
+	t.Fatal("no port is free for both")
+	return nil, nil
+}
+
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	leak.Check(t)
@@ -93,7 +112,11 @@ func newBench(t *testing.T) *bench {
 			defer b.mu.Unlock()
 			b.refused = append(b.refused, q)
 		},
-		Added: func() { b.added++ },
+		Added: func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.added++
+		},
 		Clock: func() time.Time {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -101,14 +124,7 @@ func newBench(t *testing.T) *bench {
 		},
 		Log: slog.New(slog.DiscardHandler),
 	}
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := net.Listen("tcp", packets.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, streams := listen(t)
 	b.address = packets.LocalAddr().String()
 	ctx, stop := context.WithCancel(context.Background())
 	var both sync.WaitGroup

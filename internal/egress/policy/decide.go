@@ -29,6 +29,8 @@ type Verdict struct {
 	// Budget is what a rule with limits is about, by which they are counted: it
 	// stays when rules before it come and go.
 	Budget string
+	// Secrets are those that the rule lets requests use.
+	Secrets []Secret
 }
 
 // Decide says what becomes of a connection: the first rule that matches
@@ -114,7 +116,7 @@ func (p *Policy) firstAddr(a netip.Addr, port uint16) (Verdict, bool) {
 func (p *Policy) first(match func(Rule) bool) (Verdict, bool) {
 	for i, r := range p.Rules {
 		if match(r) {
-			v := Verdict{Action: r.Action, Rule: fmt.Sprintf("rule %d: %s", i+1, r), Index: i, Limits: r.Limits}
+			v := Verdict{Action: r.Action, Rule: fmt.Sprintf("rule %d: %s", i+1, r), Index: i, Limits: r.Limits, Secrets: r.Secrets}
 			if v.Limits != nil {
 				v.Budget = r.Budget()
 			}

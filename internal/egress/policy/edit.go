@@ -22,6 +22,25 @@ func (p *Policy) Deny(target string, ports []PortRange, comment string) (*Policy
 	return p.with(Rule{Action: Deny, Ports: ports, Comment: comment}, target)
 }
 
+// AllowWith returns p with a first rule that lets requests to a name use a
+// secret, and is like Allow otherwise.
+func (p *Policy) AllowWith(name string, ports []PortRange, s Secret) (*Policy, error) {
+	_, err := parseSecretName(s.Name)
+	if err == nil && s.Header != "" {
+		_, err = parseHeader(s.Header)
+	}
+	if err == nil && s.Env != "" {
+		_, err = parseVariable(s.Env)
+	}
+	if err == nil {
+		err = s.check()
+	}
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "%w", err)
+	}
+	return p.with(Rule{Action: Allow, Ports: ports, Secrets: []Secret{s}}, name)
+}
+
 func (p *Policy) with(r Rule, target string) (*Policy, error) {
 	var err error
 	if r.CIDR, err = parseCIDR(target); err != nil && !strings.ContainsAny(target, "/:") {
@@ -43,6 +62,12 @@ func (p *Policy) with(r Rule, target string) (*Policy, error) {
 	changed.Rules = []Rule{r}
 	for _, old := range p.Rules {
 		same := old.target() == r.target()
+		if same && len(old.Secrets) > 0 && len(r.Secrets) == 0 && r.Action == Allow {
+			// It is narrower and allows the same; after the new rule it would
+			// never count.
+			changed.Rules = slices.Insert(changed.Rules, len(changed.Rules)-1, old)
+			continue
+		}
 		if same && overlap(old.ports(), r.ports()) && r.Action != Deny && changed.Rules[0].Limits == nil {
 			changed.Rules[0].Limits = old.Limits
 		}
@@ -56,6 +81,9 @@ func (p *Policy) with(r Rule, target string) (*Policy, error) {
 	if i, _ := contradiction(changed.Rules); i >= 0 {
 		return nil, fault.New(fault.Invalid, "%s has several rules with limits of their own", r.target()).
 			Hint("edit the document and set it as a whole")
+	}
+	if i, variable := ambiguous(changed.Rules); i >= 0 {
+		return nil, fault.New(fault.Invalid, "variable %s is another secret's already", variable)
 	}
 	return &changed, nil
 }
@@ -101,6 +129,7 @@ func (p *Policy) lines() []string {
 	}
 	l.add(true, "default %s", p.Default)
 	l.add(p.Limits != nil, "limits {%s}", p.Limits)
+	l.add(p.Inside != nil, "inside [%s]", strings.Join(p.Inside, ", "))
 	for _, r := range p.Rules {
 		l.add(true, "%s", r)
 	}

@@ -123,3 +123,32 @@ func TestDiff(t *testing.T) {
 		t.Errorf("to itself: %q", got)
 	}
 }
+
+// A rule with a secret stays in force when the same name is allowed without:
+// it would be lost unnoticed.
+func TestSecretsStay(t *testing.T) {
+	p := parse(t, "version: 1\n")
+	p, err := p.AllowWith("api.example", nil, policy.Secret{Name: "s", Header: "x-api-key: {}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = p.Allow("api.example", nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	for port, want := range map[uint16]int{443: 1, 80: 0} {
+		v := p.Decide(policy.Destination{Name: "api.example", Port: port})
+		if v.Action != policy.Allow || len(v.Secrets) != want {
+			t.Errorf("port %d: %s by %s, secrets %v", port, v.Action, v.Rule, v.Secrets)
+		}
+	}
+	again, err := policy.Parse(p.Marshal())
+	if err != nil || !again.Equal(p) {
+		t.Errorf("%s\nreads as %v, %v", p.Marshal(), again, err)
+	}
+	if p, err = p.Deny("api.example", nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	if v := p.Decide(policy.Destination{Name: "api.example", Port: 443}); v.Action != policy.Deny || len(v.Secrets) != 0 {
+		t.Errorf("denied: %s by %s, secrets %v", v.Action, v.Rule, v.Secrets)
+	}
+}

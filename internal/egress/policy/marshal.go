@@ -20,6 +20,7 @@ func (p *Policy) Marshal() []byte {
 	line(len(p.Use) > 0, "use: [%s]", strings.Join(p.Use, ", "))
 	line(true, "default: %s", p.Default)
 	line(p.Limits != nil, "limits: {%s}", p.Limits)
+	line(p.Inside != nil, "inside: [%s]", strings.Join(p.Inside, ", "))
 	line(len(p.Rules) > 0, "rules:")
 	for _, r := range p.Rules {
 		line(true, "  - {%s}", r.document())
@@ -36,6 +37,7 @@ func (r Rule) document() string {
 	l.add(len(r.Ports) > 0, "ports: [%s]", formatPorts(r.Ports, ", "))
 	l.add(true, "action: %s", r.Action)
 	l.add(r.Limits != nil, "limits: {%s}", r.Limits)
+	l.add(len(r.Secrets) > 0, "secrets: [%s]", r.secrets())
 	l.add(r.Comment != "", "comment: %q", r.Comment)
 	return strings.Join(l, ", ")
 }
@@ -47,6 +49,9 @@ func (r Rule) String() string {
 	l.add(every, "all ports")
 	l.add(!every, "ports %s", formatPorts(r.ports(), ","))
 	l.add(r.Limits != nil, "limits {%s}", r.Limits)
+	for _, secret := range r.Secrets {
+		l.add(true, "with secret %s", secret)
+	}
 	l.add(r.Comment != "", "# %s", r.Comment)
 	return strings.Join(l, " ")
 }

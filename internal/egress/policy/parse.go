@@ -57,7 +57,7 @@ type value struct {
 }
 
 func (d *document) policy(v value) *Policy {
-	f := d.fields(v, "version", "use", "default", "limits", "rules")
+	f := d.fields(v, "version", "use", "default", "limits", "inside", "rules")
 	if version := d.text(f["version"], "!!int"); version != "" && version != "1" {
 		d.fail(f["version"], fmt.Errorf("%s is not 1, the only version there is", quote(version)))
 	}
@@ -80,6 +80,7 @@ func (d *document) policy(v value) *Policy {
 	if p.Default == "" {
 		p.Default = inherited
 	}
+	p.Inside = d.inside(f["inside"])
 	items := d.items(f["rules"], MaxRules)
 	for _, item := range items {
 		p.Rules = append(p.Rules, d.rule(item, p.Limits))
@@ -87,18 +88,50 @@ func (d *document) policy(v value) *Policy {
 	if later, earlier := contradiction(p.Rules); later >= 0 {
 		d.fail(items[later], fmt.Errorf("its limits contradict those of rules[%d], which is about the same", earlier))
 	}
+	if i, variable := ambiguous(p.Rules); i >= 0 {
+		d.fail(items[i], fmt.Errorf("%s is another secret's already", quote(variable)))
+	}
 	return p
 }
 
+// inside reads what a machine may ask; an empty list is not nil.
+func (d *document) inside(v value) (asks []string) {
+	if v.node == nil {
+		return nil
+	}
+	asks = []string{}
+	for _, item := range d.items(v, len(Asks())) {
+		what := d.text(item, "!!str")
+		if !slices.Contains(Asks(), what) || slices.Contains(asks, what) {
+			d.fail(item, fmt.Errorf("%s is not one of %s, or appears twice", quote(what), strings.Join(Asks(), ", ")))
+		}
+		asks = append(asks, what)
+	}
+	return asks
+}
+
 func (d *document) rule(v value, whole *Limits) Rule {
-	f := d.fields(v, "name", "cidr", "ports", "action", "limits", "comment")
+	f := d.fields(v, "name", "cidr", "ports", "action", "limits", "secrets", "comment")
 	r := Rule{Action: d.action(f["action"], Allow, Deny, Ask), Limits: d.limits(f["limits"], whole)}
 	r.Name = read(d, f["name"], parsePattern)
 	r.CIDR = read(d, f["cidr"], parseCIDR)
 	r.Ports = d.ports(f["ports"])
+	for _, item := range d.items(f["secrets"], maxSecrets) {
+		r.Secrets = append(r.Secrets, d.secret(item))
+	}
 	r.Comment = read(d, f["comment"], parseComment)
 	d.fail(v, r.check())
 	return r
+}
+
+func (d *document) secret(v value) Secret {
+	f := d.fields(v, "name", "header", "env")
+	s := Secret{
+		Name: read(d, f["name"], parseSecretName), Header: read(d, f["header"], parseHeader),
+		Env: read(d, f["env"], parseVariable),
+	}
+	d.fail(v, s.check())
+	return s
 }
 
 func (d *document) ports(v value) []PortRange {

@@ -10,10 +10,12 @@
 //	use: [packages]
 //	default: deny                # or ask, or public: all that is not Forbidden
 //	limits: {upload: 200MB, connections: 200}
+//	inside: [timeline, snapshot] # what it may ask of its own sandbox; all if left out
 //	rules:
 //	  - {name: "*.example.com", ports: [443], action: allow, limits: {upload: 20MB, per: 24h}}
 //	  - {cidr: 10.1.2.0/24, ports: [5432, "8000-8999"], action: allow, comment: the test database}
 //	  - {name: paste.example.org, action: deny}
+//	  - {name: api.example.org, action: allow, secrets: [{name: org, header: "Authorization: Bearer {}"}]}
 //
 // policy is pure: no I/O, no clock, no goroutines. It must not know how names
 // are resolved or bytes are moved. A Policy is never changed once it is made
@@ -64,6 +66,9 @@ type Policy struct {
 	Rules []Rule
 	// Limits are for the sandbox as a whole; nil for none. Presets have none.
 	Limits *Limits
+	// Inside is what a machine may ask of its own sandbox: some of Asks; nil for
+	// all of them.
+	Inside []string
 
 	used []*Policy // the presets in Use
 }
@@ -85,6 +90,9 @@ type Rule struct {
 	Action Action
 	// Limits are for all connections by this rule together; nil for none.
 	Limits *Limits
+	// Secrets are what requests by this rule may use. A rule with secrets is
+	// about one name and port 443.
+	Secrets []Secret
 	// Comment is one line of printable text.
 	Comment string
 }
@@ -105,6 +113,17 @@ type Limits struct {
 	Rate int
 }
 
+// Asks lists what a machine can ask of its own sandbox.
+func Asks() []string { return []string{"timeline", "snapshot", "rollback"} }
+
+// MayAsk reports whether a machine may ask that of its own sandbox.
+func (p *Policy) MayAsk(what string) bool {
+	if p.Inside == nil {
+		return slices.Contains(Asks(), what)
+	}
+	return slices.Contains(p.Inside, what)
+}
+
 // All returns every rule in the order in which they are tried: the policy's
 // own, then those of the presets. Verdict.Index counts in it.
 func (p *Policy) All() []Rule {
@@ -123,6 +142,8 @@ func (r Rule) ports() []PortRange {
 	switch {
 	case len(r.Ports) > 0:
 		return r.Ports
+	case len(r.Secrets) > 0:
+		return []PortRange{{443, 443}}
 	case r.Action == Deny:
 		return everyPort()
 	}
@@ -180,6 +201,8 @@ func (r Rule) check() error {
 		return errors.New("there are no ports: a rule that opens addresses lists them")
 	case r.Action == Deny && r.Limits != nil:
 		return errors.New("there are limits on what is denied")
+	case len(r.Secrets) > 0:
+		return r.checkSecrets()
 	}
 	return nil
 }

@@ -10,7 +10,8 @@
 //
 //	refused       the connection is reset at once; plain HTTP on port 80 gets an
 //	              answer that says why
-//	TLS           checked once, then the kernel moves the bytes
+//	TLS           checked once, then the kernel moves the bytes; or, where the
+//	              requests need something, ended here by what Terminate returns
 //	HTTP          checked request by request; answers are moved by the kernel
 //	other ports   what is neither is passed as it is
 //
@@ -66,6 +67,11 @@ type Connection struct {
 	Opened, Closed time.Time
 }
 
+// Terminator speaks with the guest in the place of the host, until guest is
+// closed or ctx ends. It may dial the host, always the same, as often as it
+// needs.
+type Terminator func(ctx context.Context, guest net.Conn, dial func(context.Context) (net.Conn, error)) error
+
 // Proxy serves the guest of one sandbox. All fields are needed.
 type Proxy struct {
 	// Name returns what an address stands for.
@@ -76,6 +82,9 @@ type Proxy struct {
 	// Dial resolves and connects; DialAddr is for addresses.
 	Dial     func(ctx context.Context, name string, port uint16) (net.Conn, netip.Addr, error)
 	DialAddr func(ctx context.Context, a netip.Addr, port uint16) (net.Conn, error)
+	// Terminate returns what is in the place of the host, on the ports of HTTP
+	// and TLS; nil to pass a connection on as it is.
+	Terminate func(Destination) Terminator
 	// Original says where a connection was meant to go.
 	Original func(net.Conn) (netip.AddrPort, error)
 	// Admit is asked once a connection is allowed, and counts it until leave;

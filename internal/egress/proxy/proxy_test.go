@@ -38,6 +38,8 @@ type bench struct {
 	budget  int64 // bytes up that Account allows
 	metered bool  // whether they are counted before
 	full    bool  // whether Admit refuses
+	// terminate ends TLS of the next connection, unless it is nil.
+	terminate proxy.Terminator
 	// admitted is how many Admit has let in and are not out.
 	admitted int
 }
@@ -86,6 +88,11 @@ func newBench(t *testing.T, port uint16) *bench {
 			return c, netip.MustParseAddr("93.184.215.14"), err
 		},
 		DialAddr: func(ctx context.Context, _ netip.Addr, _ uint16) (net.Conn, error) { return dial(ctx) },
+		Terminate: func(proxy.Destination) proxy.Terminator {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.terminate
+		},
 		Original: func(net.Conn) (netip.AddrPort, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -432,5 +439,66 @@ func TestAThousandConnections(t *testing.T) {
 	for i := range guests {
 		guests[i].Close()
 		hosts[i].Close()
+	}
+}
+
+// What ends TLS in the place of the host is handed all that was said, counts
+// what it moves, and is cut like any other.
+func TestTerminated(t *testing.T) {
+	b := newBench(t, 443)
+	var said []byte
+	b.set(func() {
+		b.budget = 200
+		b.terminate = func(ctx context.Context, guest net.Conn, dial func(context.Context) (net.Conn, error)) error {
+			said = make([]byte, 3)
+			if _, err := io.ReadFull(guest, said); err != nil {
+				return err
+			}
+			out, err := dial(ctx)
+			if err != nil {
+				return err
+			}
+			defer out.Close()
+			for {
+				if _, err := out.Write(make([]byte, 150)); err != nil {
+					return nil
+				}
+			}
+		}
+	})
+	guest := b.connect()
+	go tls.Client(guest, &tls.Config{ServerName: "a.example", InsecureSkipVerify: true}).Handshake()
+	host := b.accept()
+	got, _ := io.ReadAll(host)
+	if len(got) > 150 {
+		t.Errorf("%d bytes arrive beyond the budget", len(got))
+	}
+	if c := b.last(); c.Reason != "too much" || c.Up != 150 || !c.Addr.IsValid() {
+		t.Errorf("recorded %+v", c)
+	}
+	if said[0] != 22 { // handshake (RFC 8446, 5.1)
+		t.Errorf("it is handed %v", said)
+	}
+}
+
+func TestANewPolicyCutsTheTerminated(t *testing.T) {
+	b := newBench(t, 443)
+	b.set(func() {
+		b.terminate = func(ctx context.Context, guest net.Conn, dial func(context.Context) (net.Conn, error)) error {
+			out, err := dial(ctx)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(io.Discard, out) // the host says nothing
+			return err
+		}
+	})
+	guest := b.connect()
+	go tls.Client(guest, &tls.Config{ServerName: "a.example", InsecureSkipVerify: true}).Handshake()
+	b.accept()
+	b.set(func() { b.allow = false })
+	b.proxy.Recheck()
+	if c := b.last(); !strings.Contains(c.Reason, "policy") {
+		t.Errorf("recorded %+v", c)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,8 +40,11 @@ type session struct {
 
 	up, down atomic.Int64
 
-	mu  sync.Mutex
-	out net.Conn // guarded by mu; nil until it is dialled
+	mu sync.Mutex
+	// out leads to the host; guarded by mu, nil until it is dialled or if it
+	// is in outs.
+	out  net.Conn
+	outs map[*counted]bool // guarded by mu; of a connection whose TLS ends here
 	// why is the first reason for which it was cut; guarded by mu.
 	why error
 	// gone is set once it was cut; guarded by mu.
@@ -66,6 +70,9 @@ func (s *session) cut() {
 	if s.out != nil {
 		reset(s.out)
 	}
+	for c := range s.outs {
+		reset(c.Conn)
+	}
 }
 
 // reset closes a connection so that the other end sees at once that it was
@@ -83,6 +90,10 @@ func (s *session) run(ctx context.Context) {
 	if clientFirst {
 		if err := s.listen(); err != nil {
 			s.refuse(err.Error())
+			return
+		}
+		if serve := s.p.Terminate(s.Dest); serve != nil {
+			s.terminate(ctx, serve)
 			return
 		}
 	}
@@ -111,7 +122,9 @@ func (s *session) run(ctx context.Context) {
 func (s *session) end(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out.Close()
+	if s.out != nil {
+		s.out.Close()
+	}
 	switch {
 	case ctx.Err() != nil:
 		s.Reason = context.Cause(ctx).Error()
@@ -207,27 +220,29 @@ func (s *session) head() (sniff.Head, error) {
 }
 
 func (s *session) dial(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, dialLimit)
-	defer cancel()
-	var out net.Conn
-	var err error
-	if s.Dest.Name == "" {
-		s.Addr = s.Dest.Addr
-		out, err = s.p.DialAddr(ctx, s.Dest.Addr, s.Dest.Port)
-	} else {
-		out, s.Addr, err = s.p.Dial(ctx, s.Dest.Name, s.Dest.Port)
-	}
+	out, addr, err := s.reach(ctx)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out = out
+	s.out, s.Addr = out, addr
 	if s.gone { // it was cut while it was dialled
 		reset(out)
 		return errForbidden
 	}
 	return nil
+}
+
+// reach connects to the host.
+func (s *session) reach(ctx context.Context) (net.Conn, netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	if s.Dest.Name == "" {
+		out, err := s.p.DialAddr(ctx, s.Dest.Addr, s.Dest.Port)
+		return out, s.Dest.Addr, err
+	}
+	return s.p.Dial(ctx, s.Dest.Name, s.Dest.Port)
 }
 
 // carryUp carries what the guest says.

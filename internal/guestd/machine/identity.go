@@ -20,7 +20,10 @@ import (
 const (
 	bootIDFile = "/proc/sys/kernel/random/boot_id"
 	runDir     = "/run/bulkhead"
-	envFile    = runDir + "/env"
+	// envFile and placeholderFile keep variables for an agent that is started
+	// again.
+	envFile         = runDir + "/env"
+	placeholderFile = runDir + "/placeholders"
 )
 
 // A restored machine runs every line of this for the first time, and a
@@ -60,7 +63,7 @@ func become(ctx context.Context, id *machine.Identity) (damage, err error) {
 		replace("/etc/machine-id", []byte(id.GetMachineId()+"\n"), 0o644),
 		newBootID(),
 		newHostKeys(ctx),
-		keepEnv(id.GetEnv()),
+		keep(envFile, id.GetEnv()),
 	), nil
 }
 
@@ -73,9 +76,9 @@ func replace(path string, content []byte, mode os.FileMode) error {
 	return os.Rename(tmp, path)
 }
 
-// keepEnv keeps the variables for an agent that is started again, in the form
-// of /proc/pid/environ. Only root may read them.
-func keepEnv(env map[string]string) error {
+// keep keeps variables in the form of /proc/pid/environ. Only root may read
+// them.
+func keep(file string, env map[string]string) error {
 	var b []byte
 	for name, value := range env {
 		b = append(b, name+"="+value+"\x00"...)
@@ -83,13 +86,13 @@ func keepEnv(env map[string]string) error {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return err
 	}
-	return replace(envFile, b, 0o600)
+	return replace(file, b, 0o600)
 }
 
-// keptEnv returns what an earlier agent of this machine has kept, if it has.
-func keptEnv() map[string]string {
+// kept returns what an earlier agent of this machine has kept, if it has.
+func kept(file string) map[string]string {
 	env := map[string]string{}
-	b, _ := os.ReadFile(envFile) // without it the agent must work too
+	b, _ := os.ReadFile(file) // without it the agent must work too
 	for entry := range strings.SplitSeq(string(b), "\x00") {
 		if name, value, ok := strings.Cut(entry, "="); ok {
 			env[name] = value

@@ -11,12 +11,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"time"
 
+	"bulkhead/internal/guestd/trust"
 	"bulkhead/internal/guestd/vitals"
 	"bulkhead/proto/machine"
 
@@ -32,8 +34,15 @@ type Service struct {
 	version string
 	log     *slog.Logger
 
+	store trust.Store
+
 	mu  sync.Mutex
-	env map[string]string // guarded by mu
+	env map[string]string // guarded by mu; what the host gave with the identity
+	// placeholders stand for secrets; guarded by mu.
+	placeholders map[string]string
+	// refresh is set while hooks have to run once the guest has thawed; guarded
+	// by mu.
+	refresh bool
 }
 
 // New returns the service. version is the agent's.
@@ -42,14 +51,18 @@ func New(f *Freezer, version string, log *slog.Logger) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{freezer: f, random: random, version: version, log: log, env: keptEnv()}, nil
+	return &Service{freezer: f, random: random, version: version, log: log, store: trust.Store{Root: "/"}, env: kept(envFile), placeholders: kept(placeholderFile)}, nil
 }
 
 // Env returns the variables that the host gave to this machine's processes.
 func (s *Service) Env() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.env
+	env := map[string]string{}
+	maps.Copy(env, s.store.Env())
+	maps.Copy(env, s.env)
+	maps.Copy(env, s.placeholders)
+	return env
 }
 
 // Status implements the call of that name.
@@ -123,11 +136,15 @@ func (s *Service) Resume(ctx context.Context, req *connect.Request[machine.Resum
 		s.env = id.GetEnv()
 		s.mu.Unlock()
 	}
+	if t := m.GetTrust(); t != nil {
+		s.trust(ctx, t)
+	}
 	if m.GetThaw() {
 		if err := s.freezer.Thaw(); err != nil {
 			return nil, internal("thaw", err)
 		}
 	}
+	s.refreshOnce()
 	return connect.NewResponse(&machine.ResumeResponse{
 		UnixNanos: time.Now().UnixNano(), Thawed: !s.freezer.Frozen(),
 	}), nil

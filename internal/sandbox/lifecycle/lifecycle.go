@@ -11,6 +11,8 @@
 //	    │                 └────────failed───────────────► crashed
 //	removing ◄──remove── (every state but creating and gone)
 //
+//	running ──pause──► pausing ──written out──► paused ──resume──► resuming ──started──► running
+//
 // Between running and held a machine goes back and forth as the pool runs out
 // of room and gets some again. A guest that reboots goes from running to starting. The table is pure: no
 // I/O, no locks, no clock. Whoever owns a sandbox applies the events in the
@@ -30,7 +32,12 @@ const (
 	Snapshotting State = "snapshotting"
 	// Held: the machine stands still because the pool has no room left for
 	// what it might write.
-	Held        State = "held"
+	Held State = "held"
+	// Pausing: the machine is written out, and ended once it is; Paused: it is
+	// a snapshot and nothing else.
+	Pausing     State = "pausing"
+	Paused      State = "paused"
+	Resuming    State = "resuming"
 	RollingBack State = "rolling_back"
 	Stopped     State = "stopped"
 	Crashed     State = "crashed"
@@ -41,8 +48,8 @@ const (
 // States lists every state.
 func States() []State {
 	return []State{
-		Creating, Starting, Running, Snapshotting, Held, RollingBack, Stopped,
-		Crashed, Removing, Gone,
+		Creating, Starting, Running, Snapshotting, Held, Pausing, Paused, Resuming,
+		RollingBack, Stopped, Crashed, Removing, Gone,
 	}
 }
 
@@ -54,9 +61,13 @@ const (
 	Start    Event = "start"
 	Snapshot Event = "snapshot"
 	Rollback Event = "rollback"
+	Pause    Event = "pause"
+	Resume   Event = "resume"
 	Remove   Event = "remove"
 	// Prune removes snapshots; the machine is not touched.
 	Prune Event = "prune"
+	// Adjust changes what is wanted for a sandbox; the machine is not touched.
+	Adjust Event = "adjust"
 	// Hold stops a running machine for want of room, Release lets it go on.
 	Hold    Event = "hold"
 	Release Event = "release"
@@ -68,6 +79,8 @@ const (
 	Started Event = "started"
 	// Ended: the snapshot was taken, or was given up with the machine intact.
 	Ended Event = "ended"
+	// WrittenOut: the machine is a snapshot, and its VMM is about to be ended.
+	WrittenOut Event = "written_out"
 	// Failed: what was under way failed and its machine does not run.
 	Failed Event = "failed"
 	// PoweredOff, Rebooted and Died say how a VMM ended.
@@ -81,8 +94,8 @@ const (
 // Events lists every event.
 func Events() []Event {
 	return []Event{
-		Start, Snapshot, Rollback, Remove, Prune, Hold, Release,
-		Started, Ended, Failed, PoweredOff, Rebooted, Died, Removed,
+		Start, Snapshot, Rollback, Pause, Resume, Remove, Prune, Adjust, Hold, Release,
+		Started, Ended, WrittenOut, Failed, PoweredOff, Rebooted, Died, Removed,
 	}
 }
 
@@ -93,20 +106,27 @@ func next(s State, e Event) (State, bool) {
 		return pick(e, map[Event]State{Started: Running, Failed: Gone})
 	case Running:
 		return pick(e, map[Event]State{
-			Snapshot: Snapshotting, Rollback: RollingBack, Remove: Removing,
-			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed, Prune: Running, Hold: Held,
+			Snapshot: Snapshotting, Rollback: RollingBack, Pause: Pausing, Remove: Removing,
+			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed, Prune: Running, Adjust: Running, Hold: Held,
 		})
 	case Held:
 		return pick(e, map[Event]State{
-			Release: Running, Rollback: RollingBack, Remove: Removing, Prune: Held,
+			Release: Running, Rollback: RollingBack, Remove: Removing, Prune: Held, Adjust: Held,
 			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed,
 		})
 	case Snapshotting:
 		return pick(e, map[Event]State{Ended: Running, Failed: Crashed})
+	case Pausing:
+		return pick(e, map[Event]State{WrittenOut: Paused, Ended: Running, Failed: Crashed})
+	case Paused:
+		return pick(e, map[Event]State{Resume: Resuming, Rollback: RollingBack, Remove: Removing, Prune: Paused, Adjust: Paused})
+	case Resuming:
+		// What it is resumed from is still there.
+		return pick(e, map[Event]State{Started: Running, Failed: Paused})
 	case Starting, RollingBack:
 		return pick(e, map[Event]State{Started: Running, Failed: Crashed})
 	case Stopped, Crashed:
-		return pick(e, map[Event]State{Start: Starting, Rollback: RollingBack, Remove: Removing, Prune: s})
+		return pick(e, map[Event]State{Start: Starting, Rollback: RollingBack, Remove: Removing, Prune: s, Adjust: s})
 	case Removing:
 		// A removal that a crash interrupted is asked for again.
 		return pick(e, map[Event]State{Remove: Removing, Removed: Gone})
@@ -143,7 +163,7 @@ func Next(s State, e Event) (State, error) {
 // states in which a daemon that starts looks for one.
 func (s State) Live() bool {
 	switch s {
-	case Running, Snapshotting, Held, Starting, RollingBack:
+	case Running, Snapshotting, Held, Pausing, Resuming, Starting, RollingBack:
 		return true
 	}
 	return false
@@ -156,7 +176,9 @@ func (s State) Interrupted(vmm bool) State {
 	switch s {
 	case Creating, Removing, Gone:
 		return Gone
-	case Running, Snapshotting, Held:
+	case Resuming:
+		return Paused
+	case Running, Snapshotting, Held, Pausing:
 		if vmm {
 			return Running
 		}

@@ -23,6 +23,9 @@ func TestNext(t *testing.T) {
 		{"rollback fails, second try works", lifecycle.Running, evs(lifecycle.Rollback, lifecycle.Failed, lifecycle.Rollback, lifecycle.Started), lifecycle.Running},
 		{"reboots", lifecycle.Running, evs(lifecycle.Rebooted, lifecycle.Started), lifecycle.Running},
 		{"powers off and is started", lifecycle.Running, evs(lifecycle.PoweredOff, lifecycle.Start, lifecycle.Started), lifecycle.Running},
+		{"pauses and is resumed", lifecycle.Running, evs(lifecycle.Pause, lifecycle.WrittenOut, lifecycle.Resume, lifecycle.Started), lifecycle.Running},
+		{"cannot be written out and runs on", lifecycle.Running, evs(lifecycle.Pause, lifecycle.Ended), lifecycle.Running},
+		{"is not resumed and stays what it was", lifecycle.Running, evs(lifecycle.Pause, lifecycle.WrittenOut, lifecycle.Resume, lifecycle.Failed), lifecycle.Paused},
 		{"removal is repeated", lifecycle.Crashed, evs(lifecycle.Remove, lifecycle.Remove, lifecycle.Removed), lifecycle.Gone},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -50,6 +53,8 @@ func TestNextRefuses(t *testing.T) {
 		{lifecycle.Creating, lifecycle.Snapshot},
 		{lifecycle.Removing, lifecycle.Rollback},
 		{lifecycle.Crashed, lifecycle.Snapshot},
+		{lifecycle.Crashed, lifecycle.Pause},
+		{lifecycle.Running, lifecycle.Resume},
 	} {
 		got, err := lifecycle.Next(tt.s, tt.e)
 		var refused *lifecycle.RefusedError
@@ -84,7 +89,7 @@ func TestRandomEvents(t *testing.T) {
 			states[n] = true
 			s = n
 		}
-		for _, settled := range []lifecycle.State{lifecycle.Running, lifecycle.Stopped, lifecycle.Crashed} {
+		for _, settled := range []lifecycle.State{lifecycle.Running, lifecycle.Stopped, lifecycle.Crashed, lifecycle.Paused} {
 			if n, err := lifecycle.Next(settled, lifecycle.Remove); err != nil || n != lifecycle.Removing {
 				t.Fatalf("remove in %s: %s, %v", settled, n, err)
 			}

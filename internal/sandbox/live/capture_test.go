@@ -68,10 +68,12 @@ type fakeGuest struct{ *story }
 func (g fakeGuest) Status(context.Context) (*machine.StatusResponse, error) { return nil, nil }
 func (g fakeGuest) Sync(context.Context) error                              { return g.step("guest sync") }
 func (g fakeGuest) Freeze(context.Context) error                            { return g.step("freeze") }
-func (g fakeGuest) Resume(context.Context, *machine.Identity) error         { return g.step("thaw") }
-func (g fakeGuest) Transport() http.RoundTripper                            { return nil }
-func (g fakeGuest) Session() context.Context                                { return context.Background() }
-func (g fakeGuest) Close() error                                            { return nil }
+func (g fakeGuest) Resume(context.Context, *machine.Identity, *machine.Trust) error {
+	return g.step("thaw")
+}
+func (g fakeGuest) Transport() http.RoundTripper { return nil }
+func (g fakeGuest) Session() context.Context     { return context.Background() }
+func (g fakeGuest) Close() error                 { return nil }
 
 type fakeDriver struct{ vmm.Driver }
 

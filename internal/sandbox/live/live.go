@@ -49,9 +49,9 @@ type Guest interface {
 	Sync(ctx context.Context) error
 	// Freeze stops every process but the agent.
 	Freeze(ctx context.Context) error
-	// Resume corrects clock and randomness, takes on identity unless it is
-	// nil, then thaws. Nil means that the guest confirmed all of it.
-	Resume(ctx context.Context, identity *machine.Identity) error
+	// Resume corrects clock and randomness, takes on identity and trust unless
+	// they are nil, then thaws. Nil means that the guest confirmed all of it.
+	Resume(ctx context.Context, identity *machine.Identity, trust *machine.Trust) error
 	// Transport carries HTTP to the guest's services.
 	Transport() http.RoundTripper
 	// Session ends with the connection. Its cause is why: context.Canceled if
@@ -77,6 +77,12 @@ type Network interface {
 	// Attach takes over the network of a machine that runs already. It is
 	// fs.ErrNotExist if it has none.
 	Attach(ctx context.Context, id string) (Link, error)
+	// Inherit gives a machine that is about to be made what another may talk
+	// to, and what it was told about names.
+	Inherit(ctx context.Context, from, to string) error
+	// Renew makes void what a machine was given of secrets. It comes before the
+	// machine is started as it was at an earlier time.
+	Renew(ctx context.Context, id string) error
 	// Forget removes all that a machine has there. Finding nothing is no error.
 	Forget(ctx context.Context, id string) error
 }
@@ -85,6 +91,8 @@ type Network interface {
 type Link interface {
 	// Tap is the machine's device; nil if it was attached.
 	Tap() *os.File
+	// Trust is what the guest is given of secrets before it runs.
+	Trust() *machine.Trust
 	// Close ends it; repeating it is no error.
 	Close() error
 }
@@ -108,7 +116,12 @@ type Machine struct {
 	VM vmm.Machine
 	// Guest is nil until somebody has connected.
 	Guest Guest
+	// unlinked is closed once its network is; nil if it has none.
+	unlinked <-chan struct{}
 }
+
+// With returns the machine with another connection to its guest.
+func (m *Machine) With(g Guest) *Machine { return &Machine{m.VM, g, m.unlinked} }
 
 // Ended reports whether the machine's VMM is gone.
 func (m *Machine) Ended() bool {
@@ -127,13 +140,21 @@ func (m *Machine) Disconnect() {
 	}
 }
 
-// Kill ends the machine and waits until it is gone.
+// Kill ends the machine and waits until it and its network are gone.
 func (m *Machine) Kill(ctx context.Context) error {
 	m.Disconnect()
 	if err := m.VM.Kill(ctx); err != nil {
 		return fmt.Errorf("end VMM: %w", err)
 	}
-	return nil
+	if m.unlinked == nil {
+		return nil
+	}
+	select {
+	case <-m.unlinked:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("end network: %w", ctx.Err())
+	}
 }
 
 // Size is what a machine is made of.
@@ -215,20 +236,25 @@ func (r *Runner) bringUp(ctx context.Context, spec vmm.Spec, b bringUp) (m *Mach
 	undo.Add("kill VMM", vm.Kill)
 	ctx, cancel := context.WithTimeoutCause(ctx, b.limit, fmt.Errorf("no answer within %s", b.limit))
 	defer cancel()
-	g, err := r.greet(ctx, vm, b.identity)
+	g, err := r.greet(ctx, vm, b.identity, link.Trust())
 	if err != nil {
 		return nil, fmt.Errorf("guest: %w", err)
 	}
-	go r.closeAfter(vm, link)
-	return &Machine{VM: vm, Guest: g}, nil
+	return &Machine{vm, g, r.closeAfter(vm, link)}, nil
 }
 
-// closeAfter ends a machine's network after the machine, however that ends.
-func (r *Runner) closeAfter(vm vmm.Machine, link Link) {
-	<-vm.Done()
-	if err := link.Close(); err != nil {
-		r.Log.Warn("network is not closed", "err", err)
-	}
+// closeAfter will end a machine's network after the machine, however that
+// ends, and closes unlinked then.
+func (r *Runner) closeAfter(vm vmm.Machine, link Link) (unlinked <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-vm.Done()
+		if err := link.Close(); err != nil {
+			r.Log.Warn("network is not closed", "err", err)
+		}
+	}()
+	return done
 }
 
 // Attach takes over a machine that an earlier daemon left running, with its
@@ -245,23 +271,22 @@ func (r *Runner) Attach(ctx context.Context, id pool.MachineID, size Size) (*Mac
 	link, err := r.Network.Attach(ctx, spec.ID)
 	if err != nil { // it runs on without
 		r.Log.WarnContext(ctx, "machine has no network", "sandbox", spec.ID, "err", err)
-	} else {
-		go r.closeAfter(vm, link)
+		return &Machine{VM: vm}, nil
 	}
-	return &Machine{VM: vm}, nil
+	return &Machine{VM: vm, unlinked: r.closeAfter(vm, link)}, nil
 }
 
 // Greet connects to the agent of a machine that runs already, and has it make
 // the machine right. It gives up with ctx only, see Patiently.
 func (r *Runner) Greet(ctx context.Context, vm vmm.Machine) (Guest, error) {
-	g, err := r.greet(ctx, vm, nil)
+	g, err := r.greet(ctx, vm, nil, nil)
 	if errors.Is(context.Cause(ctx), ErrSilent) && err != nil {
 		return nil, ErrSilent
 	}
 	return g, err
 }
 
-func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Identity) (Guest, error) {
+func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Identity, trust *machine.Trust) (Guest, error) {
 	conn, err := vm.Guest(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open channel: %w", err)
@@ -270,7 +295,7 @@ func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Id
 	if err != nil {
 		return nil, fmt.Errorf("connect to agent: %w", exitedOr(vm, err))
 	}
-	if err := g.Resume(ctx, identity); err != nil {
+	if err := g.Resume(ctx, identity, trust); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("make machine right: %w", exitedOr(vm, err))
 	}

@@ -1,15 +1,15 @@
-package egress_test
+package ledger_test
 
 import (
 	"fmt"
 	"testing"
 	"time"
 
-	"bulkhead/internal/egress"
+	"bulkhead/internal/egress/ledger"
 )
 
 func TestLedgerIsBounded(t *testing.T) {
-	l := egress.NewLedger(time.Now)
+	l := ledger.New(time.Now)
 	for i := range 5000 {
 		l.Denied(fmt.Sprintf("n%d.example:443", i), "default: deny", "")
 		l.Opened(fmt.Sprintf("n%d.example:443", i))
@@ -21,7 +21,7 @@ func TestLedgerIsBounded(t *testing.T) {
 }
 
 func TestSameDenialsAreOne(t *testing.T) {
-	l := egress.NewLedger(time.Now)
+	l := ledger.New(time.Now)
 	if !l.Denied("a:1", "r", "") || l.Denied("a:1", "r", "") || !l.Denied("b:1", "r", "") || l.Denied("a:1", "r", "") {
 		t.Error("what is news and what is not is mixed up")
 	}
@@ -32,7 +32,7 @@ func TestSameDenialsAreOne(t *testing.T) {
 
 func TestEventsAreBounded(t *testing.T) {
 	now := time.Unix(0, 0)
-	m := egress.NewMeter()
+	m := &ledger.Meter{}
 	n := 0
 	for range 5000 {
 		if ok, _ := m.Pass(now); ok {

@@ -1,4 +1,7 @@
-package egress
+// Package ledger remembers what a guest has used and what it was refused, and
+// how much of that is worth an event. All of it is bounded: a guest decides how
+// much there is.
+package ledger
 
 import (
 	"cmp"
@@ -17,16 +20,16 @@ const (
 // maxEvents is how many events a guest can cause in an hour.
 const maxEvents = 1000
 
-// meter lets so many pass in an hour. It is safe for concurrent use.
-type meter struct {
+// Meter lets so many pass in an hour. It is safe for concurrent use.
+type Meter struct {
 	mu     sync.Mutex
 	since  time.Time // guarded by mu
 	passed int       // guarded by mu
 	left   int       // guarded by mu; that did not pass
 }
 
-// pass reports whether one more passes, and how many before it did not.
-func (m *meter) pass(now time.Time) (ok bool, left int) {
+// Pass reports whether one more passes, and how many before it did not.
+func (m *Meter) Pass(now time.Time) (ok bool, left int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now.Sub(m.since) >= time.Hour {
@@ -55,8 +58,8 @@ type Denial struct {
 	Count                     int
 }
 
-// ledger is what a gate remembers. It is safe for concurrent use.
-type ledger struct {
+// Ledger is what is remembered of one sandbox. It is safe for concurrent use.
+type Ledger struct {
 	clock func() time.Time
 
 	mu      sync.Mutex
@@ -64,12 +67,13 @@ type ledger struct {
 	denials []Denial        // the latest last; guarded by mu
 }
 
-func newLedger(clock func() time.Time) *ledger {
-	return &ledger{clock: clock, uses: map[string]*Use{}}
+// New returns an empty ledger.
+func New(clock func() time.Time) *Ledger {
+	return &Ledger{clock: clock, uses: map[string]*Use{}}
 }
 
 // use returns the entry of a destination. Those beyond the bound share one.
-func (l *ledger) use(destination string) *Use {
+func (l *Ledger) use(destination string) *Use {
 	u, ok := l.uses[destination]
 	if !ok && len(l.uses) >= keptUses {
 		destination = "others"
@@ -82,7 +86,8 @@ func (l *ledger) use(destination string) *Use {
 	return u
 }
 
-func (l *ledger) opened(destination string) {
+// Opened counts a connection.
+func (l *Ledger) Opened(destination string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.use(destination)
@@ -90,14 +95,15 @@ func (l *ledger) opened(destination string) {
 	u.Open++
 }
 
-func (l *ledger) closed(destination string) {
+// Closed counts the end of a connection.
+func (l *Ledger) Closed(destination string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.use(destination).Open--
 }
 
-// moved counts bytes.
-func (l *ledger) moved(destination string, up, down int64) {
+// Moved counts bytes.
+func (l *Ledger) Moved(destination string, up, down int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.use(destination)
@@ -105,9 +111,19 @@ func (l *ledger) moved(destination string, up, down int64) {
 	u.Down += down
 }
 
-// denied remembers a refusal, and reports whether it is another than the last
+// Total is how many bytes were moved, in both directions.
+func (l *Ledger) Total() (n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, u := range l.uses {
+		n += u.Up + u.Down
+	}
+	return n
+}
+
+// Denied remembers a refusal, and reports whether it is another than the last
 // few: programs try again and again.
-func (l *ledger) denied(destination, rule, reason string) (news bool) {
+func (l *Ledger) Denied(destination, rule, reason string) (news bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.IndexFunc(l.denials, func(d Denial) bool {
@@ -127,8 +143,8 @@ func (l *ledger) denied(destination, rule, reason string) (news bool) {
 	return i < 0
 }
 
-// read returns copies, uses by name and denials with the latest first.
-func (l *ledger) read() ([]Use, []Denial) {
+// Read returns copies, uses by name and denials with the latest first.
+func (l *Ledger) Read() ([]Use, []Denial) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	uses := make([]Use, 0, len(l.uses))

@@ -1,4 +1,9 @@
-package egress
+// Package budget counts what limits of a policy are about, and says when one is
+// reached.
+//
+// Counts of bytes are kept over restarts of the daemon; a guest cannot make one
+// start anew. budget must not know connections or how counts are stored.
+package budget
 
 import (
 	"encoding/json"
@@ -12,17 +17,15 @@ import (
 // rateWindow is what a limit of new connections counts in.
 const rateWindow = time.Minute
 
-// scope is what a limit is for: the sandbox as a whole, or one rule.
-type scope struct {
-	// name is "" for the sandbox.
-	name   string
-	limits *policy.Limits
+// Scope is what a limit is for: the sandbox as a whole, or one rule.
+type Scope struct {
+	// Name is "" for the sandbox.
+	Name   string
+	Limits *policy.Limits
 }
 
-// budgets counts what limits are about. Counts of bytes are kept over restarts
-// of the daemon; a guest cannot make one start anew. It is safe for concurrent
-// use.
-type budgets struct {
+// Budgets is what one sandbox has taken. It is safe for concurrent use.
+type Budgets struct {
 	clock func() time.Time
 
 	mu      sync.Mutex
@@ -42,20 +45,21 @@ type tally struct {
 	begun  int
 }
 
-func newBudgets(clock func() time.Time) *budgets {
-	return &budgets{clock: clock, tallies: map[string]*tally{}}
+// New returns budgets of which nothing is taken.
+func New(clock func() time.Time) *Budgets {
+	return &Budgets{clock: clock, tallies: map[string]*tally{}}
 }
 
 // of returns the tally of a scope, in the windows of now. There are as many as
 // there have been rules with limits.
-func (b *budgets) of(s scope) *tally {
-	t, ok := b.tallies[s.name]
+func (b *Budgets) of(s Scope) *tally {
+	t, ok := b.tallies[s.Name]
 	if !ok {
 		t = &tally{}
-		b.tallies[s.name] = t
+		b.tallies[s.Name] = t
 	}
 	now := b.clock()
-	if now.Sub(t.Since) >= s.limits.Per {
+	if now.Sub(t.Since) >= s.Limits.Per {
 		t.Since, t.Up, t.Down = now, 0, 0
 	}
 	if now.Sub(t.minute) >= rateWindow {
@@ -64,13 +68,13 @@ func (b *budgets) of(s scope) *tally {
 	return t
 }
 
-// admit counts a connection, which leave ends, unless a limit says no.
-func (b *budgets) admit(scopes []scope) (leave func(), err error) {
+// Admit counts a connection, which leave ends, unless a limit says no.
+func (b *Budgets) Admit(scopes []Scope) (leave func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range scopes {
 		t := b.of(s)
-		switch l := s.limits; {
+		switch l := s.Limits; {
 		case l.Connections > 0 && t.open >= l.Connections:
 			return nil, fmt.Errorf("%d connections are open already, the limit of %s", t.open, s)
 		case l.Rate > 0 && t.begun >= l.Rate:
@@ -89,14 +93,14 @@ func (b *budgets) admit(scopes []scope) (leave func(), err error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, s := range scopes {
-			b.tallies[s.name].open--
+			b.tallies[s.Name].open--
 		}
 	}, nil
 }
 
-// spend counts bytes. It is an error, and nothing is counted, if they are more
+// Spend counts bytes. It is an error, and nothing is counted, if they are more
 // than a limit leaves.
-func (b *budgets) spend(scopes []scope, up, down int64) error {
+func (b *Budgets) Spend(scopes []Scope, up, down int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range scopes {
@@ -108,18 +112,18 @@ func (b *budgets) spend(scopes []scope, up, down int64) error {
 		t := b.of(s)
 		t.Up += up
 		t.Down += down
-		b.changed = b.changed || s.limits.Per > 0
+		b.changed = b.changed || s.Limits.Per > 0
 	}
 	return nil
 }
 
 // over says which limit more bytes would break. No bytes break one that is
 // used up.
-func (t *tally) over(s scope, up, down int64) error {
+func (t *tally) over(s Scope, up, down int64) error {
 	exceeds := func(limit, used, more int64) bool {
 		return limit > 0 && (used+more > limit || used >= limit && up+down == 0)
 	}
-	switch l := s.limits; {
+	switch l := s.Limits; {
 	case exceeds(l.UploadBytes, t.Up, up):
 		return fmt.Errorf("%s may send %d bytes within %s, and has sent %d", s, l.UploadBytes, l.Per, t.Up)
 	case exceeds(l.DownloadBytes, t.Down, down):
@@ -129,15 +133,15 @@ func (t *tally) over(s scope, up, down int64) error {
 }
 
 // String is the scope in an error.
-func (s scope) String() string {
-	if s.name == "" {
+func (s Scope) String() string {
+	if s.Name == "" {
 		return "the sandbox"
 	}
-	return "the rule for " + s.name
+	return "the rule for " + s.Name
 }
 
-// Budget is what is left of a limit.
-type Budget struct {
+// Left is what is left of a limit.
+type Left struct {
 	// Rule is "" for the sandbox as a whole.
 	Rule   string
 	Limits policy.Limits
@@ -147,20 +151,20 @@ type Budget struct {
 	Open     int
 }
 
-// read returns the state of the scopes.
-func (b *budgets) read(scopes []scope) (all []Budget) {
+// Read returns the state of the scopes.
+func (b *Budgets) Read(scopes []Scope) (all []Left) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range scopes {
 		t := b.of(s)
-		all = append(all, Budget{Rule: s.name, Limits: *s.limits, Up: t.Up, Down: t.Down, Since: t.Since, Open: t.open})
+		all = append(all, Left{Rule: s.Name, Limits: *s.Limits, Up: t.Up, Down: t.Down, Since: t.Since, Open: t.open})
 	}
 	return all
 }
 
-// marshal returns what is to be kept, nil if nothing has changed since it was
+// Keep returns what is to be kept, nil if nothing has changed since it was
 // called before.
-func (b *budgets) marshal() ([]byte, error) {
+func (b *Budgets) Keep() ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.changed {
@@ -170,7 +174,8 @@ func (b *budgets) marshal() ([]byte, error) {
 	return json.Marshal(b.tallies)
 }
 
-func (b *budgets) unmarshal(doc []byte) error {
+// Restore reads what Keep returned.
+func (b *Budgets) Restore(doc []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return json.Unmarshal(doc, &b.tallies)

@@ -1,17 +1,17 @@
-package egress_test
+package budget_test
 
 import (
 	"testing"
 	"time"
 
-	"bulkhead/internal/egress"
+	"bulkhead/internal/egress/budget"
 	"bulkhead/internal/egress/policy"
 )
 
 func TestByteBudgets(t *testing.T) {
 	now := time.Unix(0, 0)
-	b := egress.NewBudgets(func() time.Time { return now })
-	rule := egress.Scope("a.example ports 443", policy.Limits{UploadBytes: 100, DownloadBytes: 1000, Per: time.Hour})
+	b := budget.New(func() time.Time { return now })
+	rule := budget.Scope{Name: "a.example ports 443", Limits: &policy.Limits{UploadBytes: 100, DownloadBytes: 1000, Per: time.Hour}}
 	for i, tt := range []struct {
 		wait     time.Duration
 		up, down int64
@@ -21,14 +21,14 @@ func TestByteBudgets(t *testing.T) {
 		{time.Hour, 100, 0, false}, {0, 0, 1001, true},
 	} {
 		now = now.Add(tt.wait)
-		if err := b.Spend(tt.up, tt.down, rule); (err != nil) != tt.cut {
+		if err := b.Spend([]budget.Scope{rule}, tt.up, tt.down); (err != nil) != tt.cut {
 			t.Errorf("step %d: %v", i, err)
 		}
 	}
-	if _, err := b.Admit(rule); err == nil {
+	if _, err := b.Admit([]budget.Scope{rule}); err == nil {
 		t.Error("a connection is admitted that may send nothing")
 	}
-	if err := b.Spend(1<<40, 1<<40); err != nil {
+	if err := b.Spend(nil, 1<<40, 1<<40); err != nil {
 		t.Errorf("without limits: %v", err)
 	}
 }
@@ -36,21 +36,21 @@ func TestByteBudgets(t *testing.T) {
 // What one rule may is not more than what the whole sandbox may, and a refusal
 // by one counts for neither.
 func TestBudgetsOfRuleAndSandbox(t *testing.T) {
-	b := egress.NewBudgets(time.Now)
-	whole := egress.Scope("", policy.Limits{UploadBytes: 150, Per: time.Hour})
-	one := egress.Scope("one", policy.Limits{UploadBytes: 100, Per: time.Hour})
-	other := egress.Scope("other", policy.Limits{UploadBytes: 100, Per: time.Hour})
-	if err := b.Spend(100, 0, whole, one); err != nil {
+	b := budget.New(time.Now)
+	whole := budget.Scope{Name: "", Limits: &policy.Limits{UploadBytes: 150, Per: time.Hour}}
+	one := budget.Scope{Name: "one", Limits: &policy.Limits{UploadBytes: 100, Per: time.Hour}}
+	other := budget.Scope{Name: "other", Limits: &policy.Limits{UploadBytes: 100, Per: time.Hour}}
+	if err := b.Spend([]budget.Scope{whole, one}, 100, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Spend(51, 0, whole, other); err == nil {
+	if err := b.Spend([]budget.Scope{whole, other}, 51, 0); err == nil {
 		t.Error("the sandbox sent more than it may")
 	}
-	if err := b.Spend(50, 0, whole, other); err != nil {
+	if err := b.Spend([]budget.Scope{whole, other}, 50, 0); err != nil {
 		t.Error(err)
 	}
 	for i, want := range []int64{150, 100, 50} {
-		if got := b.Read(whole, one, other)[i]; got.Up != want {
+		if got := b.Read([]budget.Scope{whole, one, other})[i]; got.Up != want {
 			t.Errorf("%q has sent %d, want %d", got.Rule, got.Up, want)
 		}
 	}
@@ -58,9 +58,9 @@ func TestBudgetsOfRuleAndSandbox(t *testing.T) {
 
 // A daemon that starts anew does not give a guest another day's budget.
 func TestBudgetsAreKept(t *testing.T) {
-	b := egress.NewBudgets(time.Now)
-	rule := egress.Scope("a", policy.Limits{UploadBytes: 100, Per: time.Hour})
-	if err := b.Spend(100, 0, rule); err != nil {
+	b := budget.New(time.Now)
+	rule := budget.Scope{Name: "a", Limits: &policy.Limits{UploadBytes: 100, Per: time.Hour}}
+	if err := b.Spend([]budget.Scope{rule}, 100, 0); err != nil {
 		t.Fatal(err)
 	}
 	doc, err := b.Keep()
@@ -70,40 +70,40 @@ func TestBudgetsAreKept(t *testing.T) {
 	if again, err := b.Keep(); again != nil || err != nil {
 		t.Errorf("kept again: %s, %v", again, err)
 	}
-	next := egress.NewBudgets(time.Now)
+	next := budget.New(time.Now)
 	if err := next.Restore(doc); err != nil {
 		t.Fatal(err)
 	}
-	if err := next.Spend(1, 0, rule); err == nil {
+	if err := next.Spend([]budget.Scope{rule}, 1, 0); err == nil {
 		t.Error("the budget began anew")
 	}
 }
 
 func TestLimitsOfConnections(t *testing.T) {
 	now := time.Unix(0, 0)
-	b := egress.NewBudgets(func() time.Time { return now })
-	rule := egress.Scope("a", policy.Limits{Connections: 2, Rate: 3})
+	b := budget.New(func() time.Time { return now })
+	rule := budget.Scope{Name: "a", Limits: &policy.Limits{Connections: 2, Rate: 3}}
 	var leave []func()
 	for range 2 {
-		l, err := b.Admit(rule)
+		l, err := b.Admit([]budget.Scope{rule})
 		if err != nil {
 			t.Fatal(err)
 		}
 		leave = append(leave, l)
 	}
-	if _, err := b.Admit(rule); err == nil {
+	if _, err := b.Admit([]budget.Scope{rule}); err == nil {
 		t.Error("a third is open")
 	}
 	leave[0]()
-	if _, err := b.Admit(rule); err != nil {
+	if _, err := b.Admit([]budget.Scope{rule}); err != nil {
 		t.Errorf("after one has ended: %v", err)
 	}
 	leave[1]()
-	if _, err := b.Admit(rule); err == nil {
+	if _, err := b.Admit([]budget.Scope{rule}); err == nil {
 		t.Error("a fourth has begun within a minute")
 	}
 	now = now.Add(time.Minute)
-	if _, err := b.Admit(rule); err != nil {
+	if _, err := b.Admit([]budget.Scope{rule}); err != nil {
 		t.Errorf("a minute later: %v", err)
 	}
 }

@@ -1,0 +1,164 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"bulkhead/internal/fault"
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/name"
+)
+
+// maxForks is how many sandboxes one call makes.
+const maxForks = 100
+
+// ForkSpec says what forks to make.
+type ForkSpec struct {
+	// Snapshot is the moment, by id, prefix or name; "" is now.
+	Snapshot string
+	// Count is how many, 1 to 100.
+	Count int
+	// Name is a DNS label, to which numbers are added if there are several; ""
+	// makes names up.
+	Name string
+}
+
+// Fork makes new sandboxes from one moment of another, side by side. Each has
+// an identity of its own and may talk to what the other may; a source that
+// runs goes on. On error there is none of them.
+func (m *Manager) Fork(ctx context.Context, ref string, spec ForkSpec) ([]Record, error) {
+	source, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Count < 1 || spec.Count > maxForks {
+		return nil, fault.New(fault.Invalid, "%d forks at once are not 1 to %d", spec.Count, maxForks)
+	}
+	snap, drop, err := m.forkPoint(ctx, source, spec.Snapshot)
+	if err != nil {
+		return nil, err
+	}
+	defer drop()
+	if err := m.loadable(ctx, snap); err != nil {
+		return nil, err
+	}
+	forks, err := m.reserveForks(source, spec)
+	if err != nil {
+		return nil, err
+	}
+	return m.forkAll(ctx, source, snap, forks)
+}
+
+// forkPoint returns the snapshot that forks start from. drop removes it if it
+// was taken for them.
+func (m *Manager) forkPoint(ctx context.Context, source *box, ref string) (snap pool.Snapshot, drop func(), err error) {
+	drop = func() {}
+	rec := source.record()
+	switch {
+	case ref != "":
+		snap, err = source.history().Find(ref)
+	case rec.State == lifecycle.Paused:
+		snap, err = m.Machines.Pool.Snapshot(rec.Head)
+	default:
+		err = source.do(ctx, lifecycle.Snapshot, func(ctx context.Context) (err error) {
+			snap, err = source.snapshot(ctx, "", causeFork)
+			return err
+		})
+		drop = func() {
+			if err == nil {
+				m.dropForkPoint(source, snap.ID)
+			}
+		}
+	}
+	return snap, drop, err
+}
+
+// dropForkPoint removes a snapshot that is of no more use, and has the timeline
+// go on as if it had not been.
+func (m *Manager) dropForkPoint(source *box, id pool.SnapshotID) {
+	err := source.do(m.life, lifecycle.Prune, func(ctx context.Context) error {
+		s, err := m.Machines.Pool.Snapshot(id)
+		if err != nil {
+			return err
+		}
+		if source.record().Head == id {
+			source.setHead(s.Parent)
+			if err := m.Store.Save(ctx, source.record()); err != nil {
+				return err
+			}
+		}
+		return m.Machines.Pool.RemoveSnapshot(ctx, id)
+	})
+	if err != nil {
+		source.log.Warn("snapshot of a fork stays", "snapshot", string(id), "err", err)
+	}
+}
+
+func (m *Manager) reserveForks(source *box, spec ForkSpec) (forks []*box, err error) {
+	from := source.record()
+	for i := range spec.Count {
+		as := spec.Name
+		switch {
+		case as == "":
+			as = name.Derived(from.Name)
+		case spec.Count > 1:
+			as = fmt.Sprintf("%s-%d", as, i+1)
+		}
+		err := name.Check("sandbox", as)
+		var b *box
+		if err == nil {
+			b, err = m.reserve(Record{
+				Name: as, Template: from.Template, Size: from.Size, DiskMiB: from.DiskMiB,
+				Identity: Identity{Env: from.Identity.Env}, Metadata: from.Metadata,
+			})
+		}
+		if err != nil {
+			for _, b := range forks {
+				m.giveUp(b)
+			}
+			return nil, err
+		}
+		forks = append(forks, b)
+	}
+	return forks, nil
+}
+
+// forkAll starts all forks, or leaves none.
+func (m *Manager) forkAll(ctx context.Context, source *box, snap pool.Snapshot, forks []*box) ([]Record, error) {
+	ctx, cancel := m.underLife(ctx)
+	defer cancel()
+	errs := make([]error, len(forks))
+	var all sync.WaitGroup
+	for i, b := range forks {
+		all.Go(func() {
+			if errs[i] = b.create(ctx, snap.ID, source.record().ID); errs[i] != nil {
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	err := errors.Join(errs...)
+	var made []Record
+	for i, b := range forks {
+		if errs[i] != nil {
+			m.giveUp(b)
+			continue
+		}
+		m.own(b)
+		if err != nil {
+			b.do(m.life, lifecycle.Remove, b.remove) // what it leaves, the next start finds
+			continue
+		}
+		made = append(made, b.record())
+		m.Events.Append(ctx, "sandbox.forked", string(source.record().ID), map[string]string{
+			"fork": string(b.record().ID), "name": b.record().Name, "snapshot": string(snap.ID),
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fork sandbox %s: %w", source.record().Name, err)
+	}
+	return made, nil
+}

@@ -1,0 +1,116 @@
+// Package history is the snapshots of one sandbox: which there are, which one
+// is meant, and which may go.
+//
+// The pool knows all snapshots and whose they are; history finds among them.
+// It must not know machines that run. A History is a value and safe for
+// concurrent use.
+package history
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"bulkhead/internal/fault"
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/name"
+	"bulkhead/internal/sandbox/schedule"
+)
+
+// History is the snapshots of the sandbox of an id. Name is for messages.
+type History struct {
+	Pool *pool.Pool
+	ID   string
+	Name string
+}
+
+// All lists the snapshots, oldest first.
+func (h History) All() ([]pool.Snapshot, error) {
+	all, err := h.Pool.Snapshots()
+	return slices.DeleteFunc(all, func(s pool.Snapshot) bool { return s.Sandbox != h.ID }), err
+}
+
+// Find returns the snapshot that ref names: an id, a name, or a prefix of an id
+// that fits no other.
+func (h History) Find(ref string) (pool.Snapshot, error) {
+	snaps, err := h.All()
+	if err != nil {
+		return pool.Snapshot{}, err
+	}
+	var fits []pool.Snapshot
+	for _, s := range snaps {
+		if ref == string(s.ID) || ref == s.Name {
+			return s, nil
+		}
+		if ref != "" && strings.HasPrefix(string(s.ID), ref) {
+			fits = append(fits, s)
+		}
+	}
+	switch len(fits) {
+	case 1:
+		return fits[0], nil
+	case 0:
+		// A damaged manifest does not say whose it is; whoever names it by its
+		// id is told about the damage.
+		if _, err := h.Pool.Snapshot(pool.SnapshotID(ref)); fault.Is(err, fault.Corrupt) {
+			return pool.Snapshot{}, err
+		}
+		return pool.Snapshot{}, fault.New(fault.NotFound, "snapshot %q is not in the timeline of sandbox %s", name.Clip(ref), h.Name).
+			Hint("bulkhead timeline %s", h.Name)
+	}
+	return pool.Snapshot{}, fault.New(fault.Invalid, "snapshot prefix %q fits %d snapshots", ref, len(fits)).
+		Hint("bulkhead timeline %s", h.Name)
+}
+
+// CheckName returns an error unless a new snapshot may be called that; "" is no
+// name.
+func (h History) CheckName(snapshot string) error {
+	if snapshot == "" {
+		return nil
+	}
+	if err := name.Check("snapshot", snapshot); err != nil {
+		return err
+	}
+	snaps, err := h.All()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(snaps, func(s pool.Snapshot) bool { return s.Name == snapshot }) {
+		return fault.New(fault.Exists, "sandbox %s has a snapshot %s already", h.Name, snapshot).
+			Hint("choose another name: bulkhead timeline %s", h.Name)
+	}
+	return nil
+}
+
+// Thin removes the snapshots of a cause that have no name and are not to be
+// kept. Head, which the machine goes on from, stays.
+func (h History) Thin(ctx context.Context, cause string, keep schedule.Keep, head pool.SnapshotID) error {
+	snaps, err := h.All()
+	if err != nil {
+		return err
+	}
+	snaps = slices.DeleteFunc(snaps, func(s pool.Snapshot) bool { return s.Cause != cause || s.Name != "" })
+	taken := make([]time.Time, len(snaps))
+	for i, s := range snaps {
+		taken[i] = s.Created
+	}
+	for _, i := range keep.Surplus(taken) {
+		if snaps[i].ID == head {
+			continue
+		}
+		if err := h.Pool.RemoveSnapshot(ctx, snaps[i].ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Latest is when the newest snapshot was taken; zero if there is none.
+func (h History) Latest() (time.Time, error) {
+	snaps, err := h.All()
+	if err != nil || len(snaps) == 0 {
+		return time.Time{}, err
+	}
+	return snaps[len(snaps)-1].Created, nil
+}

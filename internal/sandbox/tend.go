@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"context"
+	"time"
+
+	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/schedule"
+)
+
+// SetSchedule changes what is done for a sandbox while nobody looks.
+func (m *Manager) SetSchedule(ctx context.Context, ref string, s schedule.Schedule) (Sandbox, error) {
+	s, err := s.Normal()
+	if err != nil {
+		return Sandbox{}, err
+	}
+	b, err := m.find(ref)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	err = b.do(ctx, lifecycle.Adjust, func(ctx context.Context) error {
+		b.mu.Lock()
+		b.rec.Schedule = s
+		rec := b.rec
+		b.mu.Unlock()
+		return m.Store.Save(ctx, rec)
+	})
+	return b.view(), err
+}
+
+// Scheduled is a running sandbox that has a schedule, and how it is used.
+type Scheduled struct {
+	Sandbox
+	// Asked counts requests to the guest since the daemon was started, Open are
+	// those that go on.
+	Asked, Open int64
+	// Latest is when its newest snapshot was taken; zero for none.
+	Latest time.Time
+}
+
+// Scheduled lists the running sandboxes that have a schedule.
+func (m *Manager) Scheduled() []Scheduled {
+	var all []Scheduled
+	for _, b := range m.list() {
+		v := b.view()
+		if v.State != lifecycle.Running || v.Schedule == (schedule.Schedule{}) {
+			continue
+		}
+		latest, err := b.latestSnapshot()
+		if err != nil {
+			b.log.Warn("snapshots are not read", "err", err)
+			continue
+		}
+		all = append(all, Scheduled{Sandbox: v, Asked: b.asked.Load(), Open: b.open.Load(), Latest: latest})
+	}
+	return all
+}
+
+// latestSnapshot is when the newest snapshot was taken; zero for none. The pool
+// is asked once.
+func (b *box) latestSnapshot() (time.Time, error) {
+	b.mu.Lock()
+	known := b.latest
+	b.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	at, err := b.history().Latest()
+	if err == nil {
+		b.took(at)
+	}
+	return at, err
+}
+
+// took notes when a snapshot was taken.
+func (b *box) took(at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.latest = &at
+}
+
+// Use notes that somebody uses a sandbox in a way that is not by Transport,
+// until done.
+func (m *Manager) Use(ref string) (done func(), err error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return b.use(), nil
+}
+
+// SnapshotFor takes a snapshot that nobody names, for a cause, and removes those
+// of this cause that are not to be kept any more.
+func (m *Manager) SnapshotFor(ctx context.Context, ref, cause string, keep schedule.Keep) (snap pool.Snapshot, err error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return snap, err
+	}
+	err = b.do(ctx, lifecycle.Snapshot, func(ctx context.Context) (err error) {
+		if snap, err = b.snapshot(ctx, "", cause); err != nil {
+			return err
+		}
+		return b.history().Thin(ctx, cause, keep, snap.ID)
+	})
+	return snap, err
+}
