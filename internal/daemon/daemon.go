@@ -18,11 +18,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"bulkhead/internal/audit"
 	"bulkhead/internal/config"
+	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/doctor"
 	"bulkhead/internal/durable"
@@ -34,7 +34,6 @@ import (
 	"bulkhead/internal/jail"
 	"bulkhead/internal/journal"
 	"bulkhead/internal/pool"
-	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/template"
@@ -131,45 +130,25 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := heart.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	front := &api{heart: heart, pool: files, cages: cages, border: border, vault: vault, events: log, daemon: d}
-	stop := d.tend(ctx, front)
+	stop := d.tend(ctx, tended{heart, border, d.Log})
 	defer stop()
-	return d.serve(ctx, front)
-}
-
-// tend looks after sandboxes until stop, which waits for what is under way.
-func (d *Daemon) tend(ctx context.Context, a *api) (stop func()) {
-	keeper := &reclaim.Keeper{Sandboxes: tended{a}, Clock: d.Clock, Log: d.Log}
-	ticks, end := d.Ticks, func() {}
-	if ticks == nil {
-		t := time.NewTicker(reclaim.Every)
-		ticks, end = t.C, t.Stop
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var done sync.WaitGroup
-	done.Go(func() { keeper.Run(ctx, ticks) })
-	return func() {
-		cancel()
-		done.Wait()
-		end()
-	}
+	return d.serve(ctx, &front.Front{
+		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
+		Vault: vault, Events: log, Config: d.Config, Version: d.Version,
+	})
 }
 
 // serve answers requests until ctx ends.
-func (d *Daemon) serve(ctx context.Context, api *api) error {
+func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
 	l, err := server.Listen(d.Config.Socket)
 	if err != nil {
 		return err
 	}
-	s := server.New(server.Options{
-		Sandboxes: sandboxes{api}, Power: sandboxes{api}, Snapshots: snapshots{api}, Templates: builds{api}, Egress: borders{api},
-		Lessons: borders{api}, Ports: borders{api}, Secrets: vaults{api},
-		Events: store.Reader(api.events.Audit), EventsVerified: store.Verifier(api.events.Audit), Info: api.info, Log: d.Log,
-	})
-	api.events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
+	s := server.New(f.Options(d.Log))
+	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
 	err = s.Serve(ctx, l)
-	api.events.Append(ctx, "daemon.stopped", "", nil)
+	f.Events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err
 }

@@ -2,16 +2,40 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
+	"sync"
 	"time"
 
-	"bulkhead/client"
+	"bulkhead/internal/egress"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/schedule"
 )
 
+// tend looks after sandboxes until stop, which waits for what is under way.
+func (d *Daemon) tend(ctx context.Context, t tended) (stop func()) {
+	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log}
+	ticks, end := d.Ticks, func() {}
+	if ticks == nil {
+		ticker := time.NewTicker(reclaim.Every)
+		ticks, end = ticker.C, ticker.Stop
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { keeper.Run(ctx, ticks) })
+	return func() {
+		cancel()
+		done.Wait()
+		end()
+	}
+}
+
 // tended is what the Keeper looks after.
-type tended struct{ *api }
+type tended struct {
+	*heart
+	border *egress.Perimeter
+	log    *slog.Logger
+}
 
 func (t tended) Tended(ctx context.Context) []reclaim.Tended {
 	var all []reclaim.Tended
@@ -22,7 +46,7 @@ func (t tended) Tended(ctx context.Context) []reclaim.Tended {
 		}
 		moved, err := t.border.Moved(string(s.ID))
 		if err != nil {
-			t.daemon.Log.WarnContext(ctx, "traffic is not known", "sandbox", string(s.ID), "err", err)
+			t.log.WarnContext(ctx, "traffic is not known", "sandbox", string(s.ID), "err", err)
 			continue
 		}
 		all = append(all, reclaim.Tended{
@@ -39,28 +63,6 @@ func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) err
 }
 
 func (t tended) Pause(ctx context.Context, id string) error {
-	t.daemon.Log.InfoContext(ctx, "machine is idle", "sandbox", id)
+	t.log.InfoContext(ctx, "machine is idle", "sandbox", id)
 	return t.PauseIdle(ctx, id)
-}
-
-// SetSchedule implements server.Power.
-func (s sandboxes) SetSchedule(ctx context.Context, ref string, req client.Schedule) (client.Sandbox, error) {
-	b, err := s.Manager.SetSchedule(ctx, ref, schedule.Schedule{
-		Every: time.Duration(req.EverySeconds) * time.Second, Idle: time.Duration(req.IdleSeconds) * time.Second,
-		Keep: schedule.Keep(req.Keep),
-	})
-	if err != nil {
-		return client.Sandbox{}, err
-	}
-	return s.sandbox(ctx, b)
-}
-
-// scheduleOf writes a schedule as clients read it; nil if there is none.
-func scheduleOf(s schedule.Schedule) *client.Schedule {
-	if s == (schedule.Schedule{}) {
-		return nil
-	}
-	return &client.Schedule{
-		EverySeconds: int(s.Every / time.Second), IdleSeconds: int(s.Idle / time.Second), Keep: client.Keep(s.Keep),
-	}
 }

@@ -1,4 +1,4 @@
-package daemon
+package front
 
 import (
 	"context"
@@ -20,7 +20,7 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 	if err != nil {
 		return client.BlastRadius{}, err
 	}
-	p, err := b.border.Policy(s.ID)
+	p, err := b.Border.Policy(s.ID)
 	if err != nil {
 		return client.BlastRadius{}, err
 	}
@@ -58,7 +58,7 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 // usable says where a secret can be used, and whether it can.
 func (b borders) usable(name string, s policy.Secret) string {
 	line := fmt.Sprintf("%s at https://%s", s, name)
-	if !b.vault.Has(s.Name) {
+	if !b.Vault.Has(s.Name) {
 		line += ", but it is not set"
 	}
 	return line
@@ -68,7 +68,7 @@ func (b borders) usable(name string, s policy.Secret) string {
 func (b borders) EgressPending(context.Context) ([]client.EgressQuestion, error) {
 	var all []client.EgressQuestion
 	for _, s := range b.Manager.List() {
-		questions, err := b.border.Pending(string(s.ID))
+		questions, err := b.Border.Pending(string(s.ID))
 		if err != nil {
 			return nil, err
 		}
@@ -100,5 +100,5 @@ func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAn
 			return err
 		}
 	}
-	return b.border.Answer(ctx, id, a.Destination, egress.Answer{Allow: a.Allow, For: lasts})
+	return b.Border.Answer(ctx, id, a.Destination, egress.Answer{Allow: a.Allow, For: lasts})
 }

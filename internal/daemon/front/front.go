@@ -1,13 +1,20 @@
-package daemon
+// Package front shows the heart in the words of the wire: what the server asks
+// for, it gets from sandboxes, pool, jail and perimeter, as clients read it.
+//
+// It translates and decides nothing: what may be done, and in which order, is
+// said below it. It must not know HTTP.
+package front
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"unicode"
 
 	"bulkhead/client"
+	"bulkhead/internal/config"
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
 	"bulkhead/internal/jail"
@@ -18,41 +25,54 @@ import (
 	"bulkhead/internal/sandbox/name"
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/secret"
+	"bulkhead/internal/server"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
 
-// api shows the heart in the words of the wire.
-type api struct {
-	*heart
-	pool   *pool.Pool
-	cages  *jail.Jail
-	border *egress.Perimeter
-	vault  *secret.Vault
-	events store.Events
-	daemon *Daemon
+// Front shows the heart and its surroundings. All fields are needed.
+type Front struct {
+	*sandbox.Manager
+	Templates *template.Builder
+	Pool      *pool.Pool
+	Cages     *jail.Jail
+	Border    *egress.Perimeter
+	Vault     *secret.Vault
+	Events    store.Events
+	Config    config.Config
+	// Version is the program's.
+	Version string
 }
 
-func (a *api) info(ctx context.Context) (client.Info, error) {
+// Options returns what a server shows.
+func (a *Front) Options(log *slog.Logger) server.Options {
+	return server.Options{
+		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
+		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a},
+		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
+	}
+}
+
+func (a *Front) info(ctx context.Context) (client.Info, error) {
 	v, err := a.Machines.Driver.Version(ctx)
 	if err != nil {
 		return client.Info{}, err
 	}
-	u, err := a.pool.Usage()
+	u, err := a.Pool.Usage()
 	if err != nil {
 		return client.Info{}, err
 	}
 	var lacks []string
-	for _, m := range a.cages.Degraded() {
+	for _, m := range a.Cages.Degraded() {
 		lacks = append(lacks, m.Feature)
 	}
 	return client.Info{
-		JailLacks: lacks, Version: a.daemon.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM,
-		StateDir: a.daemon.Config.StateDir, PID: os.Getpid(), PoolTotal: u.Total, PoolFree: u.Free,
+		JailLacks: lacks, Version: a.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM,
+		StateDir: a.Config.StateDir, PID: os.Getpid(), PoolTotal: u.Total, PoolFree: u.Free,
 	}, nil
 }
 
-type sandboxes struct{ *api }
+type sandboxes struct{ *Front }
 
 func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 	all := []client.Sandbox{}
@@ -152,7 +172,7 @@ func (s sandboxes) consoleTail(ref string) string {
 	}, raw)
 }
 
-func (a *api) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox, error) {
+func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox, error) {
 	v, err := a.Machines.Driver.Version(ctx)
 	if err != nil {
 		return client.Sandbox{}, err
@@ -182,7 +202,7 @@ func wireState(s lifecycle.State) client.State {
 	return client.State(s)
 }
 
-type snapshots struct{ *api }
+type snapshots struct{ *Front }
 
 func (s snapshots) Take(ctx context.Context, ref string, req client.SnapshotRequest) (client.Snapshot, error) {
 	snap, err := s.Snapshot(ctx, ref, req.Name)
@@ -228,8 +248,8 @@ func (s snapshots) Rollback(ctx context.Context, ref string, req client.Rollback
 	}, err
 }
 
-func (a *api) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot, error) {
-	own, err := a.pool.Own(ctx, s.ID)
+func (a *Front) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot, error) {
+	own, err := a.Pool.Own(ctx, s.ID)
 	if err != nil {
 		return client.Snapshot{}, err
 	}
@@ -240,10 +260,10 @@ func (a *api) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot, e
 	}, nil
 }
 
-type builds struct{ *api }
+type builds struct{ *Front }
 
 func (b builds) List(ctx context.Context) ([]client.Template, error) {
-	stored, err := b.templates.List(ctx)
+	stored, err := b.Templates.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -263,14 +283,14 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 	return all, nil
 }
 
-func (b builds) Remove(ctx context.Context, name string) error { return b.templates.Remove(ctx, name) }
+func (b builds) Remove(ctx context.Context, name string) error { return b.Templates.Remove(ctx, name) }
 
 func (b builds) Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error) {
 	if err := name.Check("template", req.Name); err != nil {
 		return client.Template{}, err
 	}
-	def := b.daemon.Config.Template
-	t, err := b.templates.Build(ctx, template.Spec{
+	def := b.Config.Template
+	t, err := b.Templates.Build(ctx, template.Spec{
 		Name: req.Name, Size: live.Size{CPUs: or(req.CPUs, def.CPUs), MemoryMiB: or(req.MemoryMB, def.MemoryMiB)},
 		DiskMiB: or(req.DiskMB, def.DiskMiB), Packages: req.Packages, BuildTools: req.BuildTools,
 	}, func(s template.Step) {
@@ -292,8 +312,8 @@ func or(v *int, otherwise int) int {
 	return otherwise
 }
 
-func (a *api) template(ctx context.Context, t template.Template) (client.Template, error) {
-	own, err := a.pool.Own(ctx, t.Snapshot)
+func (a *Front) template(ctx context.Context, t template.Template) (client.Template, error) {
+	own, err := a.Pool.Own(ctx, t.Snapshot)
 	return client.Template{
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
 		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own,

@@ -1,4 +1,4 @@
-package daemon
+package front
 
 import (
 	"context"
@@ -16,7 +16,7 @@ func (b borders) Learn(ctx context.Context, ref string, on bool) error {
 	if err != nil {
 		return err
 	}
-	return b.border.Learn(ctx, id, on)
+	return b.Border.Learn(ctx, id, on)
 }
 
 // Learned implements server.Lessons.
@@ -25,11 +25,11 @@ func (b borders) Learned(_ context.Context, ref string) (client.EgressLearned, e
 	if err != nil {
 		return client.EgressLearned{}, err
 	}
-	p, err := b.border.Policy(id)
+	p, err := b.Border.Policy(id)
 	if err != nil {
 		return client.EgressLearned{}, err
 	}
-	record, err := b.border.Learned(id)
+	record, err := b.Border.Learned(id)
 	if err != nil {
 		return client.EgressLearned{}, err
 	}
@@ -69,7 +69,7 @@ func (b borders) Replay(_ context.Context, ref string, req client.EgressPolicyRe
 	if err != nil {
 		return nil, err
 	}
-	record, err := b.border.Learned(id)
+	record, err := b.Border.Learned(id)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package daemon
+package front
 
 import (
 	"context"
@@ -8,12 +8,12 @@ import (
 )
 
 // vaults is the server's Secrets.
-type vaults struct{ *api }
+type vaults struct{ *Front }
 
 func (v vaults) Secrets(context.Context) ([]client.Secret, error) {
 	users, err := v.users()
 	all := []client.Secret{}
-	for _, e := range v.vault.List() {
+	for _, e := range v.Vault.List() {
 		all = append(all, client.Secret{Name: e.Name, Set: e.Set, UsedBy: append([]string{}, users[e.Name]...)})
 	}
 	return all, err
@@ -23,7 +23,7 @@ func (v vaults) Secrets(context.Context) ([]client.Secret, error) {
 func (v vaults) users() (map[string][]string, error) {
 	users := map[string][]string{}
 	for _, s := range v.Manager.List() {
-		p, err := v.border.Policy(string(s.ID))
+		p, err := v.Border.Policy(string(s.ID))
 		if err != nil {
 			return nil, err
 		}
@@ -39,17 +39,17 @@ func (v vaults) users() (map[string][]string, error) {
 }
 
 func (v vaults) SetSecret(ctx context.Context, name, value string) error {
-	if err := v.vault.Set(name, value); err != nil {
+	if err := v.Vault.Set(name, value); err != nil {
 		return err
 	}
-	v.events.Append(ctx, "secret.set", "", map[string]string{"secret": name})
+	v.Events.Append(ctx, "secret.set", "", map[string]string{"secret": name})
 	return nil
 }
 
 func (v vaults) RemoveSecret(ctx context.Context, name string) error {
-	if err := v.vault.Remove(name); err != nil {
+	if err := v.Vault.Remove(name); err != nil {
 		return err
 	}
-	v.events.Append(ctx, "secret.removed", "", map[string]string{"secret": name})
+	v.Events.Append(ctx, "secret.removed", "", map[string]string{"secret": name})
 	return nil
 }

@@ -1,4 +1,4 @@
-package daemon
+package front
 
 import (
 	"context"
@@ -14,12 +14,12 @@ import (
 )
 
 // cage asks the kernel about a sandbox's VMM. One that has just ended has none.
-func (a *api) cage(ctx context.Context, ref string) (*client.Cage, error) {
+func (a *Front) cage(ctx context.Context, ref string) (*client.Cage, error) {
 	dir, err := a.Manager.Console(ref)
 	if err != nil {
 		return nil, err
 	}
-	p, err := a.cages.Find(ctx, dir)
+	p, err := a.Cages.Find(ctx, dir)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil, nil
 	}

@@ -1,4 +1,4 @@
-package daemon
+package front
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func (b borders) DialPort(ctx context.Context, ref string, port uint16) (duplex.
 		return nil, err
 	}
 	quick, cancel := context.WithTimeout(ctx, byNetwork)
-	conn, err := b.border.Dial(quick, id, port)
+	conn, err := b.Border.Dial(quick, id, port)
 	cancel()
 	if err == nil {
 		done, err := b.Use(id)
