@@ -90,6 +90,12 @@ func (c *Client) Start(ctx context.Context, ref string) (s Sandbox, err error) {
 	return s, err
 }
 
+// Restart ends a machine, if it runs, and boots it from its disk.
+func (c *Client) Restart(ctx context.Context, ref string) (s Sandbox, err error) {
+	err = c.call(ctx, "POST", sandboxPath(ref, "restart"), nil, &s)
+	return s, err
+}
+
 // Remove ends a sandbox and removes all that it has, its snapshots included.
 func (c *Client) Remove(ctx context.Context, ref string) error {
 	return c.call(ctx, "DELETE", sandboxPath(ref), nil, nil)

@@ -85,6 +85,7 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 		}, otter},
 		{"get otter", func() (any, error) { return c.Sandbox(ctx, "otter") }, otter},
 		{"start otter", func() (any, error) { return c.Start(ctx, "otter") }, otter},
+		{"restart otter", func() (any, error) { return c.Restart(ctx, "otter") }, otter},
 		{"pause otter true", func() (any, error) { return c.Pause(ctx, "otter", client.PauseRequest{Stay: true}) }, otter},
 		{"resume otter", func() (any, error) { return c.Resume(ctx, "otter") }, otter},
 		{"schedule otter 900 60", func() (any, error) {

@@ -115,6 +115,11 @@ func (p power) Start(_ context.Context, ref string) (client.Sandbox, error) {
 	p.ask("start %s", ref)
 	return p.box, nil
 }
+
+func (p power) Restart(_ context.Context, ref string) (client.Sandbox, error) {
+	p.ask("restart %s", ref)
+	return p.box, nil
+}
 func (p power) Pause(_ context.Context, ref string, r client.PauseRequest) (client.Sandbox, error) {
 	p.ask("pause %s %v", ref, r.Stay)
 	return p.box, nil

@@ -42,6 +42,9 @@ type Sandbox struct {
 	// Reason says why the sandbox is in its state, in one line; empty while
 	// it runs as it should.
 	Reason string `json:"reason,omitempty"`
+	// Unhealthy says why the machine cannot work although it may run; empty if
+	// nothing is known to keep it from work.
+	Unhealthy string `json:"unhealthy,omitempty"`
 	// Hint is the way out of a bad state: a command.
 	Hint      string            `json:"hint,omitempty"`
 	CreatedAt time.Time         `json:"createdAt"`
@@ -124,6 +127,32 @@ type Schedule struct {
 	// IdleSeconds is after how long without anything happening the machine is
 	// paused; 0 for never, at least 60.
 	IdleSeconds int `json:"idleSeconds,omitempty"`
+	// KeepAlive brings it back whenever the daemon starts, and keeps idleness
+	// from pausing it.
+	KeepAlive bool `json:"keepAlive,omitempty"`
+	// Wake is the time of day at which it is resumed if it is paused, "06:00" in
+	// the host's zone.
+	Wake string `json:"wake,omitempty"`
+	// ExpiresAt is when it has had its time; Expiry is what happens then, "pause"
+	// (the default) or "remove".
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+	Expiry    string     `json:"expiry,omitempty"`
+	// OnUnhealthy is what is done for a machine that cannot work: "nothing" (the
+	// default), "reboot", or "rollback" to its newest snapshot from before.
+	OnUnhealthy string `json:"onUnhealthy,omitempty"`
+	// Before says what a snapshot is taken just before.
+	Before *Before `json:"before,omitempty"`
+}
+
+// Before says what is risky enough for a snapshot just before it.
+type Before struct {
+	// Commands are patterns of what is started, like "rm -r*", or names of
+	// groups of them: "@packages", "@destructive", "@root".
+	Commands []string `json:"commands,omitempty"`
+	// Contact is the first connection to a destination.
+	Contact bool `json:"contact,omitempty"`
+	// IntervalSeconds is how often at most; 0 for the default of 600.
+	IntervalSeconds int `json:"intervalSeconds,omitempty"`
 }
 
 // Keep counts scheduled snapshots that stay: the last ones, and the last of so

@@ -52,7 +52,7 @@ func New(env Env) *cobra.Command {
 	for _, newCommand := range []func(*app.App) *cobra.Command{
 		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
 		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newRollbackCommand,
-		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart,
+		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart, power.NewRestart,
 		newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,
 		secrets.NewCommand, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,

@@ -8,6 +8,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -42,6 +43,7 @@ import (
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
 	"bulkhead/internal/vmm/qemu"
+	"bulkhead/internal/watchdog"
 )
 
 // shutdownLimit is how long requests under way may take to finish when the
@@ -127,14 +129,22 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		heart.inside.Wait()
 		return err
 	})
-	if err := heart.Recover(ctx); err != nil {
+	restarted, settle, err := hostRestarted(filepath.Join(d.Config.StateDir, "boot_id"))
+	if err != nil {
+		return err
+	}
+	if err := heart.Recover(ctx, restarted); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	stop := d.tend(ctx, tended{heart, border, d.Log})
+	if err := settle(); err != nil {
+		return err
+	}
+	dog := &watchdog.Dog{Sandboxes: watched{heart, log}, Clock: d.Clock, Log: d.Log}
+	stop := d.tend(ctx, tended{heart, border, d.Log}, dog)
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
-		Vault: vault, Events: log, Config: d.Config, Version: d.Version,
+		Vault: vault, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version,
 	})
 }
 
@@ -279,6 +289,21 @@ func hostKey(path string) ([]byte, error) {
 		return nil, fmt.Errorf("make host key: %w", err)
 	}
 	return key, nil
+}
+
+// hostRestarted reports whether the host has booted since settle was called
+// last; what ran then was ended by it. The first time it has not.
+func hostRestarted(path string) (restarted bool, settle func() error, err error) {
+	const current = "/proc/sys/kernel/random/boot_id" // Documentation/admin-guide/sysctl/kernel.rst
+	now, err := os.ReadFile(current)
+	if err != nil {
+		return false, nil, fmt.Errorf("read the host's boot id: %w", err)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, nil, fmt.Errorf("read the last boot id: %w", err)
+	}
+	return err == nil && !bytes.Equal(before, now), func() error { return durable.WriteFile(path, now, 0o600) }, nil
 }
 
 // Doctor checks this host with the daemon's settings.

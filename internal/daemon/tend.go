@@ -9,11 +9,13 @@ import (
 	"bulkhead/internal/egress"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
+	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/schedule"
+	"bulkhead/internal/watchdog"
 )
 
 // tend looks after sandboxes until stop, which waits for what is under way.
-func (d *Daemon) tend(ctx context.Context, t tended) (stop func()) {
+func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop func()) {
 	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log}
 	ticks, end := d.Ticks, func() {}
 	if ticks == nil {
@@ -22,10 +24,21 @@ func (d *Daemon) tend(ctx context.Context, t tended) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
-	done.Go(func() { keeper.Run(ctx, ticks) })
+	done.Go(func() {
+		for {
+			select {
+			case <-ticks:
+				keeper.Look(ctx)
+				dog.Look(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	return func() {
 		cancel()
 		done.Wait()
+		dog.Wait()
 		end()
 	}
 }
@@ -40,21 +53,29 @@ type tended struct {
 func (t tended) Tended(ctx context.Context) []reclaim.Tended {
 	var all []reclaim.Tended
 	for _, s := range t.Scheduled() {
-		cpu, err := reclaim.ProcessorTime(s.PID)
-		if err != nil {
-			continue // it has just ended
-		}
-		moved, err := t.border.Moved(string(s.ID))
-		if err != nil {
-			t.log.WarnContext(ctx, "traffic is not known", "sandbox", string(s.ID), "err", err)
-			continue
-		}
-		all = append(all, reclaim.Tended{
+		one := reclaim.Tended{
 			ID: string(s.ID), Schedule: s.Schedule, Snapshot: s.Latest,
-			Use: reclaim.Use{CPU: cpu, Moved: moved, Asked: s.Asked, Open: int(s.Open)},
-		})
+			Running: s.State == lifecycle.Running, Paused: s.State == lifecycle.Paused && !s.Stay,
+		}
+		if one.Running {
+			var err error
+			if one.Use, err = t.use(s); err != nil {
+				t.log.WarnContext(ctx, "what a machine does is not known", "sandbox", string(s.ID), "err", err)
+				continue
+			}
+		}
+		all = append(all, one)
 	}
 	return all
+}
+
+func (t tended) use(s sandbox.Scheduled) (reclaim.Use, error) {
+	cpu, err := reclaim.ProcessorTime(s.PID)
+	if err != nil {
+		return reclaim.Use{}, err
+	}
+	moved, err := t.border.Moved(string(s.ID))
+	return reclaim.Use{CPU: cpu, Moved: moved, Asked: s.Asked, Open: int(s.Open)}, err
 }
 
 func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) error {

@@ -17,7 +17,10 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/link"
@@ -140,6 +143,33 @@ func Entrust(ctx context.Context, transport http.RoundTripper, t *machine.Trust)
 		return fmt.Errorf("entrust: %w", err)
 	}
 	return nil
+}
+
+// Pulse asks an agent what keeps its machine from work, by the transport of its
+// session: one line, "" for nothing. An agent that cannot tell knows nothing.
+func Pulse(ctx context.Context, transport http.RoundTripper) (ailment string, err error) {
+	r, err := machineService(transport).Pulse(ctx, connect.NewRequest(&machine.PulseRequest{}))
+	if connect.CodeOf(err) == connect.CodeUnimplemented && err != nil {
+		return "", nil // a snapshot of an earlier release
+	}
+	if err != nil {
+		return "", fmt.Errorf("pulse: %w", err)
+	}
+	return printable(r.Msg.GetAilment()), nil
+}
+
+// maxLine bounds a line that a guest says, in bytes.
+const maxLine = 200
+
+// printable makes what a guest says a line of text.
+func printable(s string) string {
+	s = s[:min(len(s), maxLine)]
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != utf8.RuneError {
+			return r
+		}
+		return -1
+	}, s)
 }
 
 // resumeTries is how often a clock that may be off is set again: the first

@@ -1,6 +1,7 @@
 // Package reclaim looks after sandboxes while nobody looks at them: it takes
 // the snapshots that a schedule asks for, removes those that it no longer
-// wants, and pauses machines in which nothing happens.
+// wants, pauses machines in which nothing happens, wakes them at their time,
+// and ends what has had its time.
 //
 // Whether something happens is judged from outside, by what a guest cannot
 // make up: the processor time of its VMM, the bytes that the proxy has moved,
@@ -36,23 +37,30 @@ type Use struct {
 	Open  int
 }
 
-// Tended is a running machine.
+// Tended is a sandbox that has a schedule.
 type Tended struct {
 	ID       string
 	Schedule schedule.Schedule
-	Use      Use
+	// Running and Paused are both false for one that is broken or on its way.
+	// Paused is false too for one that is to stay so.
+	Running, Paused bool
+	// Use is what a running machine has done.
+	Use Use
 	// Snapshot is when the latest of its snapshots was taken; zero for none.
 	Snapshot time.Time
 }
 
 // Sandboxes is what a Keeper looks after.
 type Sandboxes interface {
-	// Tended lists the running machines that have any schedule.
+	// Tended lists the sandboxes that have any schedule.
 	Tended(ctx context.Context) []Tended
 	// Snapshot takes a scheduled snapshot, and removes those that are not to be
 	// kept any more.
 	Snapshot(ctx context.Context, id string, keep schedule.Keep) error
 	Pause(ctx context.Context, id string) error
+	Wake(ctx context.Context, id string) error
+	// Expire does what is due when the time of a sandbox is over, once.
+	Expire(ctx context.Context, id string) error
 }
 
 // Keeper looks after sandboxes.
@@ -62,6 +70,8 @@ type Keeper struct {
 	Log       *slog.Logger
 
 	seen map[string]*seen
+	// looked is set once all have been looked at.
+	looked bool
 }
 
 // seen is what is known of a machine.
@@ -76,34 +86,40 @@ type seen struct {
 	tried time.Time
 }
 
-// Run looks at each tick until ctx ends.
-func (k *Keeper) Run(ctx context.Context, tick <-chan time.Time) {
-	for {
-		select {
-		case <-tick:
-			k.Look(ctx)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// Look looks once at every machine, and does what is due.
+// Look looks once at every sandbox, and does what is due.
 func (k *Keeper) Look(ctx context.Context) {
 	now := k.Clock()
 	before := k.seen
 	k.seen = map[string]*seen{}
 	for _, m := range k.Sandboxes.Tended(ctx) {
-		s, known := before[m.ID]
-		if !known {
-			s = &seen{busy: now, changed: true}
-		} else if happened(s.use, m.Use, now.Sub(s.at)) {
-			s.busy, s.changed = now, true
+		switch {
+		case !m.Schedule.Expires.IsZero() && !now.Before(m.Schedule.Expires):
+			k.try(ctx, "sandbox whose time is over stays", m.ID, k.Sandboxes.Expire)
+		case m.Running:
+			k.tend(ctx, now, m, k.see(before[m.ID], m, now))
+		case m.Paused && (m.Schedule.WakesSince(m.Snapshot, now) || m.Schedule.KeepAlive && !k.looked):
+			k.try(ctx, "machine is not woken", m.ID, k.Sandboxes.Wake)
 		}
-		s.use, s.at = m.Use, now
-		k.seen[m.ID] = s
-		k.tend(ctx, now, m, s)
 	}
+	k.looked = true
+}
+
+func (k *Keeper) try(ctx context.Context, otherwise, id string, do func(context.Context, string) error) {
+	if err := do(ctx, id); err != nil {
+		k.Log.WarnContext(ctx, otherwise, "sandbox", id, "err", err)
+	}
+}
+
+// see returns what is known of a running machine now; s is what was.
+func (k *Keeper) see(s *seen, m Tended, now time.Time) *seen {
+	if s == nil {
+		s = &seen{busy: now, changed: true}
+	} else if happened(s.use, m.Use, now.Sub(s.at)) {
+		s.busy, s.changed = now, true
+	}
+	s.use, s.at = m.Use, now
+	k.seen[m.ID] = s
+	return s
 }
 
 // happened reports whether something has happened in a machine. A short time
@@ -126,7 +142,7 @@ func (k *Keeper) tend(ctx context.Context, now time.Time, m Tended, s *seen) {
 			s.changed = false
 		}
 	}
-	if m.Schedule.Idle > 0 && now.Sub(s.busy) >= m.Schedule.Idle {
+	if m.Schedule.Idle > 0 && !m.Schedule.KeepAlive && now.Sub(s.busy) >= m.Schedule.Idle {
 		if err := k.Sandboxes.Pause(ctx, m.ID); err != nil {
 			s.busy = now
 			k.Log.WarnContext(ctx, "idle machine is not paused", "sandbox", m.ID, "err", err)

@@ -22,10 +22,9 @@ type world struct {
 }
 
 func (w *world) Tended(context.Context) []reclaim.Tended {
-	if w.paused {
-		return nil
-	}
-	return []reclaim.Tended{w.machine}
+	m := w.machine
+	m.Running, m.Paused = !w.paused, w.paused
+	return []reclaim.Tended{m}
 }
 
 func (w *world) Snapshot(context.Context, string, schedule.Keep) error {
@@ -39,6 +38,19 @@ func (w *world) Snapshot(context.Context, string, schedule.Keep) error {
 
 func (w *world) Pause(context.Context, string) error {
 	w.done = append(w.done, w.now.Format("15:04")+" pause")
+	w.paused = true
+	return nil
+}
+
+func (w *world) Wake(context.Context, string) error {
+	w.done = append(w.done, w.now.Format("15:04")+" wake")
+	w.paused = false
+	return nil
+}
+
+func (w *world) Expire(context.Context, string) error {
+	w.done = append(w.done, w.now.Format("15:04")+" expire")
+	w.machine.Schedule.Expires = time.Time{}
 	w.paused = true
 	return nil
 }
@@ -107,6 +119,41 @@ func TestIdle(t *testing.T) {
 				t.Errorf("just woken, done is %v", w.done)
 			}
 		})
+	}
+}
+
+func TestWake(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{Wake: "00:30", Idle: 10 * time.Minute})
+	w.machine.Snapshot, w.paused = w.now, true // paused at midnight
+	w.spend(k, 35, rest)
+	w.machine.Snapshot = w.now
+	w.spend(k, 24*60, rest)
+	if want := []string{"00:30 wake", "00:41 pause"}; !slices.Equal(w.done[:2], want) {
+		t.Errorf("done is %v, want %v", w.done, want)
+	}
+	if want := []string{"00:30 wake", "00:41 pause", "00:30 wake"}; !slices.Equal(w.done, want) {
+		t.Errorf("a day later, done is %v, want %v", w.done, want)
+	}
+}
+
+// One that is to be there comes back with the daemon, and no idleness ends it;
+// whoever pauses it later has it paused.
+func TestKeepAlive(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{KeepAlive: true, Idle: 10 * time.Minute})
+	w.paused = true
+	w.spend(k, 100, rest)
+	w.paused = true
+	w.spend(k, 100, rest)
+	if want := []string{"00:01 wake"}; !slices.Equal(w.done, want) {
+		t.Errorf("done is %v, want %v", w.done, want)
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{Expires: time.Unix(0, 0).Add(time.Hour), Idle: 2 * time.Hour})
+	w.spend(k, 100, rest)
+	if want := []string{"01:00 expire"}; !slices.Equal(w.done, want) {
+		t.Errorf("done is %v, want %v", w.done, want)
 	}
 }
 

@@ -352,6 +352,16 @@ func (m *Manager) Start(ctx context.Context, ref string) (Sandbox, error) {
 	return b.view(), err
 }
 
+// Restart ends a machine, if it runs, and boots it from its disk.
+func (m *Manager) Restart(ctx context.Context, ref string) (Sandbox, error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	err = b.do(ctx, lifecycle.Restart, b.start)
+	return b.view(), err
+}
+
 // Remove ends a sandbox and removes all that it has, snapshots included. It
 // interrupts what is under way.
 func (m *Manager) Remove(ctx context.Context, ref string) error {
@@ -380,12 +390,21 @@ func (m *Manager) Transport(ctx context.Context, ref string) (http.RoundTripper,
 	if err := b.wake(ctx); err != nil {
 		return nil, err
 	}
-	g, err := b.guest(ctx)
+	g, err := b.attended(ctx)
 	if err != nil {
 		return nil, err
 	}
-	held := func() bool { return b.record().State == lifecycle.Held }
-	return transport{b, live.Attend(g, held)}, nil
+	return transport{b, g}, nil
+}
+
+// Probe carries HTTP to the services inside a sandbox that runs, for who only
+// looks at it: it wakes none, and counts as no use.
+func (m *Manager) Probe(ctx context.Context, ref string) (http.RoundTripper, error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return b.attended(ctx)
 }
 
 // Console returns the folder in which the sandbox's console is kept.

@@ -13,16 +13,16 @@ import (
 
 // The causes of snapshots.
 const (
-	causeManual         = "manual" // somebody asked for it
-	causePause          = "pause"
-	causeFork           = "fork"
-	causeBeforeRollback = "before-rollback"
+	causeManual = "manual" // somebody asked for it
+	causePause  = "pause"
+	causeFork   = "fork"
 )
 
-// Causes of snapshots that others have taken.
+// Causes of snapshots that others take or tell apart.
 const (
-	CauseSchedule = "schedule"
-	CauseInside   = "inside" // the machine has asked for it
+	CauseBeforeRollback = "before-rollback"
+	CauseSchedule       = "schedule"
+	CauseInside         = "inside" // the machine has asked for it
 )
 
 // create makes the machine of a new sandbox from a snapshot and starts it. It
@@ -123,7 +123,7 @@ func (b *box) rollback(ctx context.Context, snap pool.Snapshot) (took time.Durat
 }
 
 // start boots the machine from its disk as it is: after a power-off, a crash
-// or a reboot. What was only in memory is lost.
+// or a reboot, or in place of one that runs. What was only in memory is lost.
 func (b *box) start(ctx context.Context) (err error) {
 	rec := b.record()
 	defer func() {
@@ -132,6 +132,9 @@ func (b *box) start(ctx context.Context) (err error) {
 			b.settle(ctx, lifecycle.Failed, err.Error())
 		}
 	}()
+	if err := b.halt(ctx); err != nil {
+		return err
+	}
 	l, err := b.m.Machines.Boot(ctx, b.poolID(), rec.Size, rec.Identity.proto())
 	if err != nil {
 		return err

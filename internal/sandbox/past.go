@@ -33,7 +33,7 @@ func (b *box) salvage(ctx context.Context) (p *past, lost string) {
 		b.log.WarnContext(ctx, "what a rollback leaves is not kept", "err", err)
 		return nil, err.Error()
 	}
-	return &past{draft, b.meta("", causeBeforeRollback)}, ""
+	return &past{draft, b.meta("", CauseBeforeRollback)}, ""
 }
 
 // keep makes a past a snapshot, while the machine goes on already.
@@ -42,7 +42,7 @@ func (b *box) keep(ctx context.Context, p *past) {
 	b.keeping.Go(func() {
 		_, err := b.m.Machines.Commit(ctx, p.draft, p.meta)
 		if err == nil {
-			err = b.history().Thin(ctx, causeBeforeRollback, schedule.Keep{Last: keepPasts}, b.record().Head)
+			err = b.history().Thin(ctx, CauseBeforeRollback, schedule.Keep{Last: keepPasts}, b.record().Head)
 		}
 		if err != nil {
 			b.log.WarnContext(ctx, "what a rollback left is not kept", "err", err)

@@ -46,6 +46,15 @@ func (b *box) guest(ctx context.Context) (live.Guest, error) {
 	return g, nil
 }
 
+// attended returns the way to the guest's services.
+func (b *box) attended(ctx context.Context) (*live.Attended, error) {
+	g, err := b.guest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return live.Attend(g, func() bool { return b.record().State == lifecycle.Held }), nil
+}
+
 // adopt makes g the connection to the guest, if vm still is the machine.
 func (b *box) adopt(vm vmm.Machine, g live.Guest) bool {
 	b.mu.Lock()

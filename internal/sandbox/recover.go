@@ -15,9 +15,10 @@ import (
 
 // Recover takes over what an earlier daemon left: running machines are
 // attached to, half-made ones removed, dead ones marked with the reason, and
-// whatever no record names is released. It is called once, before anything
+// whatever no record names is released. Machines that a restart of the host has
+// ended are brought back in the background. It is called once, before anything
 // else.
-func (m *Manager) Recover(ctx context.Context) error {
+func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 	recs, err := m.Store.List(ctx)
 	if err != nil {
 		return fmt.Errorf("read records: %w", err)
@@ -34,8 +35,36 @@ func (m *Manager) Recover(ctx context.Context) error {
 		return err
 	}
 	m.owners.Go(m.guardRoom)
+	if hostRestarted {
+		m.owners.Go(m.bringBack)
+	}
 	return nil
 }
+
+// bringBack brings back what has ended with the host, one after the other: a
+// boot takes all of a processor. Machines that were paused are not among them.
+func (m *Manager) bringBack() {
+	for _, b := range m.list() {
+		rec := b.record()
+		if rec.State != lifecycle.Crashed || rec.Reason != endedUnseen {
+			continue
+		}
+		err := b.do(m.life, lifecycle.Start, b.start)
+		how := "booted from its disk"
+		if err != nil && rec.Head != "" && m.life.Err() == nil {
+			b.log.WarnContext(m.life, "machine does not boot after the host's restart", "err", err)
+			_, err = m.Rollback(m.life, string(rec.ID), string(rec.Head), true)
+			how = "rolled back to " + string(rec.Head)
+		}
+		if err != nil {
+			how = "stays down: " + err.Error()
+		}
+		m.Events.Append(m.life, "sandbox.brought_back", string(rec.ID), map[string]string{"name": rec.Name, "how": how})
+	}
+}
+
+// endedUnseen is the reason of a crash that nobody has seen.
+const endedUnseen = "VMM ended while no daemon ran"
 
 // recoverOne reports whether the sandbox still exists afterwards.
 func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
@@ -93,7 +122,7 @@ func (m *Manager) reattach(ctx context.Context, rec Record) (*live.Machine, stri
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
 		if rec.State.Interrupted(true) == lifecycle.Running {
-			return nil, "VMM ended while no daemon ran", nil
+			return nil, endedUnseen, nil
 		}
 		return nil, fmt.Sprintf("daemon ended while %s", rec.State), nil
 	case err != nil:

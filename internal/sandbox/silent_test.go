@@ -152,7 +152,7 @@ func withSilent(t *testing.T, call string, do func(*testing.T, *sandbox.Manager,
 			Templates: nothing{}, Events: nothing{}, Clock: time.Now, Log: log,
 			Store: store{{ID: "i1", Name: "web", State: lifecycle.Running, Size: live.Size{CPUs: 1, MemoryMiB: 4}}},
 		})
-		if err := m.Recover(t.Context()); err != nil {
+		if err := m.Recover(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 		do(t, m, agent)

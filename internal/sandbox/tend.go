@@ -29,7 +29,7 @@ func (m *Manager) SetSchedule(ctx context.Context, ref string, s schedule.Schedu
 	return b.view(), err
 }
 
-// Scheduled is a running sandbox that has a schedule, and how it is used.
+// Scheduled is a sandbox that has a schedule, and how it is used.
 type Scheduled struct {
 	Sandbox
 	// Asked counts requests to the guest since the daemon was started, Open are
@@ -39,12 +39,12 @@ type Scheduled struct {
 	Latest time.Time
 }
 
-// Scheduled lists the running sandboxes that have a schedule.
+// Scheduled lists the sandboxes that have a schedule.
 func (m *Manager) Scheduled() []Scheduled {
 	var all []Scheduled
 	for _, b := range m.list() {
 		v := b.view()
-		if v.State != lifecycle.Running || v.Schedule == (schedule.Schedule{}) {
+		if v.Schedule.IsZero() {
 			continue
 		}
 		latest, err := b.latestSnapshot()
@@ -55,6 +55,27 @@ func (m *Manager) Scheduled() []Scheduled {
 		all = append(all, Scheduled{Sandbox: v, Asked: b.asked.Load(), Open: b.open.Load(), Latest: latest})
 	}
 	return all
+}
+
+// Expire does what is to be done with a sandbox that has had its time. That is
+// over then: one that is woken after it runs on.
+func (m *Manager) Expire(ctx context.Context, ref string) error {
+	b, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	rec := b.record()
+	if rec.Schedule.Expiry == schedule.Remove {
+		return m.Remove(ctx, ref)
+	}
+	if rec.State == lifecycle.Running {
+		if _, err := m.Pause(ctx, ref, false); err != nil {
+			return err
+		}
+	}
+	rec.Schedule.Expires = time.Time{}
+	_, err = m.SetSchedule(ctx, ref, rec.Schedule)
+	return err
 }
 
 // latestSnapshot is when the newest snapshot was taken; zero for none. The pool

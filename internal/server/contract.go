@@ -41,6 +41,8 @@ type Power interface {
 	Resume(ctx context.Context, ref string) (client.Sandbox, error)
 	// Start starts a stopped or crashed sandbox from power-on.
 	Start(ctx context.Context, ref string) (client.Sandbox, error)
+	// Restart ends a machine, if it runs, and starts it from power-on.
+	Restart(ctx context.Context, ref string) (client.Sandbox, error)
 	// SetSchedule changes what is done for a sandbox while nobody looks.
 	SetSchedule(ctx context.Context, ref string, s client.Schedule) (client.Sandbox, error)
 	// Fork makes new sandboxes from one moment of another.

@@ -23,6 +23,7 @@ type fakeSandboxes struct {
 	create    func(context.Context, client.CreateRequest) (client.Sandbox, error)
 	get       func(context.Context, string) (client.Sandbox, error)
 	start     func(context.Context, string) (client.Sandbox, error)
+	restart   func(context.Context, string) (client.Sandbox, error)
 	pause     func(context.Context, string, client.PauseRequest) (client.Sandbox, error)
 	resume    func(context.Context, string) (client.Sandbox, error)
 	schedule  func(context.Context, string, client.Schedule) (client.Sandbox, error)
@@ -41,6 +42,10 @@ func (f fakeSandboxes) Get(ctx context.Context, ref string) (client.Sandbox, err
 }
 func (f fakeSandboxes) Start(ctx context.Context, ref string) (client.Sandbox, error) {
 	return f.start(ctx, ref)
+}
+
+func (f fakeSandboxes) Restart(ctx context.Context, ref string) (client.Sandbox, error) {
+	return f.restart(ctx, ref)
 }
 func (f fakeSandboxes) Pause(ctx context.Context, ref string, r client.PauseRequest) (client.Sandbox, error) {
 	return f.pause(ctx, ref, r)

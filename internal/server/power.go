@@ -11,6 +11,9 @@ func (s *Server) powerRoutes() {
 	s.call("POST /sandboxes/{ref}/start", 200, about(func(ctx context.Context, ref string) (any, error) {
 		return s.Power.Start(ctx, ref)
 	}))
+	s.call("POST /sandboxes/{ref}/restart", 200, about(func(ctx context.Context, ref string) (any, error) {
+		return s.Power.Restart(ctx, ref)
+	}))
 	s.call("POST /sandboxes/{ref}/pause", 200, asked(func(ctx context.Context, ref string, req client.PauseRequest) (any, error) {
 		return s.Power.Pause(ctx, ref, req)
 	}))

@@ -56,9 +56,10 @@ func recorded(calls *[]string) fake {
 			call("create %+v", r)
 			return box, nil
 		},
-		get:    func(_ context.Context, ref string) (client.Sandbox, error) { call("get %s", ref); return box, nil },
-		start:  func(_ context.Context, ref string) (client.Sandbox, error) { call("start %s", ref); return box, nil },
-		remove: func(_ context.Context, ref string) error { call("remove %s", ref); return nil },
+		get:     func(_ context.Context, ref string) (client.Sandbox, error) { call("get %s", ref); return box, nil },
+		start:   func(_ context.Context, ref string) (client.Sandbox, error) { call("start %s", ref); return box, nil },
+		restart: func(_ context.Context, ref string) (client.Sandbox, error) { call("restart %s", ref); return box, nil },
+		remove:  func(_ context.Context, ref string) error { call("remove %s", ref); return nil },
 		pause: func(_ context.Context, ref string, r client.PauseRequest) (client.Sandbox, error) {
 			call("pause %s %+v", ref, r)
 			return box, nil
@@ -118,6 +119,7 @@ func TestRoutes(t *testing.T) {
 		"GET /sandboxes/web":                      {status: 200, want: box, call: "get web"},
 		"DELETE /sandboxes/i1":                    {status: 204, call: "remove i1"},
 		"POST /sandboxes/i1/start":                {status: 200, want: box, call: "start i1"},
+		"POST /sandboxes/i1/restart":              {status: 200, want: box, call: "restart i1"},
 		"POST /sandboxes/i1/pause":                {body: `{"stay":true}`, status: 200, want: box, call: "pause i1 {Stay:true}"},
 		"POST /sandboxes/i1/resume":               {status: 200, want: box, call: "resume i1"},
 		"PUT /sandboxes/i1/schedule":              {body: `{"everySeconds":900,"keep":{"last":8}}`, status: 200, want: box, call: "schedule i1 {EverySeconds:900 Keep:{Last:8 Hourly:0 Daily:0} IdleSeconds:0}"},

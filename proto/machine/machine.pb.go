@@ -550,6 +550,279 @@ func (x *ResumeResponse) GetThawed() bool {
 	return false
 }
 
+type PulseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PulseRequest) Reset() {
+	*x = PulseRequest{}
+	mi := &file_proto_machine_machine_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PulseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PulseRequest) ProtoMessage() {}
+
+func (x *PulseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_machine_machine_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PulseRequest.ProtoReflect.Descriptor instead.
+func (*PulseRequest) Descriptor() ([]byte, []int) {
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{10}
+}
+
+type PulseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What keeps the machine from work, in one line; empty if nothing is known to.
+	Ailment       string `protobuf:"bytes,1,opt,name=ailment,proto3" json:"ailment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PulseResponse) Reset() {
+	*x = PulseResponse{}
+	mi := &file_proto_machine_machine_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PulseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PulseResponse) ProtoMessage() {}
+
+func (x *PulseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_machine_machine_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PulseResponse.ProtoReflect.Descriptor instead.
+func (*PulseResponse) Descriptor() ([]byte, []int) {
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PulseResponse) GetAilment() string {
+	if x != nil {
+		return x.Ailment
+	}
+	return ""
+}
+
+type WalkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An absolute path. What is mounted below it is left out.
+	Root          string `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WalkRequest) Reset() {
+	*x = WalkRequest{}
+	mi := &file_proto_machine_machine_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WalkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WalkRequest) ProtoMessage() {}
+
+func (x *WalkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_machine_machine_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WalkRequest.ProtoReflect.Descriptor instead.
+func (*WalkRequest) Descriptor() ([]byte, []int) {
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *WalkRequest) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+type WalkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WalkResponse) Reset() {
+	*x = WalkResponse{}
+	mi := &file_proto_machine_machine_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WalkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WalkResponse) ProtoMessage() {}
+
+func (x *WalkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_machine_machine_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WalkResponse.ProtoReflect.Descriptor instead.
+func (*WalkResponse) Descriptor() ([]byte, []int) {
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WalkResponse) GetEntries() []*Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// Entry is a file as lstat(2) sees it.
+type Entry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The absolute path, as bytes: names need not be text.
+	Path []byte `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Type and permissions as in st_mode.
+	Mode          uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid           uint32 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
+	Size          int64  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	MtimeNanos    int64  `protobuf:"varint,6,opt,name=mtime_nanos,json=mtimeNanos,proto3" json:"mtime_nanos,omitempty"`
+	CtimeNanos    int64  `protobuf:"varint,7,opt,name=ctime_nanos,json=ctimeNanos,proto3" json:"ctime_nanos,omitempty"`
+	Inode         uint64 `protobuf:"varint,8,opt,name=inode,proto3" json:"inode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Entry) Reset() {
+	*x = Entry{}
+	mi := &file_proto_machine_machine_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Entry) ProtoMessage() {}
+
+func (x *Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_machine_machine_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Entry.ProtoReflect.Descriptor instead.
+func (*Entry) Descriptor() ([]byte, []int) {
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Entry) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Entry) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Entry) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Entry) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *Entry) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Entry) GetMtimeNanos() int64 {
+	if x != nil {
+		return x.MtimeNanos
+	}
+	return 0
+}
+
+func (x *Entry) GetCtimeNanos() int64 {
+	if x != nil {
+		return x.CtimeNanos
+	}
+	return 0
+}
+
+func (x *Entry) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -558,7 +831,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_proto_machine_machine_proto_msgTypes[10]
+	mi := &file_proto_machine_machine_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +843,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_machine_machine_proto_msgTypes[10]
+	mi := &file_proto_machine_machine_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +856,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_proto_machine_machine_proto_rawDescGZIP(), []int{10}
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{15}
 }
 
 type StatsResponse struct {
@@ -602,7 +875,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_proto_machine_machine_proto_msgTypes[11]
+	mi := &file_proto_machine_machine_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +887,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_machine_machine_proto_msgTypes[11]
+	mi := &file_proto_machine_machine_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +900,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_proto_machine_machine_proto_rawDescGZIP(), []int{11}
+	return file_proto_machine_machine_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StatsResponse) GetMemTotalBytes() uint64 {
@@ -722,6 +995,24 @@ const file_proto_machine_machine_proto_rawDesc = "" +
 	"\n" +
 	"unix_nanos\x18\x01 \x01(\x03R\tunixNanos\x12\x16\n" +
 	"\x06thawed\x18\x02 \x01(\bR\x06thawed\"\x0e\n" +
+	"\fPulseRequest\")\n" +
+	"\rPulseResponse\x12\x18\n" +
+	"\aailment\x18\x01 \x01(\tR\aailment\"!\n" +
+	"\vWalkRequest\x12\x12\n" +
+	"\x04root\x18\x01 \x01(\tR\x04root\"D\n" +
+	"\fWalkResponse\x124\n" +
+	"\aentries\x18\x01 \x03(\v2\x1a.bulkhead.machine.v1.EntryR\aentries\"\xbf\x01\n" +
+	"\x05Entry\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x04 \x01(\rR\x03gid\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x1f\n" +
+	"\vmtime_nanos\x18\x06 \x01(\x03R\n" +
+	"mtimeNanos\x12\x1f\n" +
+	"\vctime_nanos\x18\a \x01(\x03R\n" +
+	"ctimeNanos\x12\x14\n" +
+	"\x05inode\x18\b \x01(\x04R\x05inode\"\x0e\n" +
 	"\fStatsRequest\"\x9a\x02\n" +
 	"\rStatsResponse\x12&\n" +
 	"\x0fmem_total_bytes\x18\x01 \x01(\x04R\rmemTotalBytes\x12$\n" +
@@ -730,12 +1021,14 @@ const file_proto_machine_machine_proto_rawDesc = "" +
 	"\x10disk_total_bytes\x18\x04 \x01(\x04R\x0ediskTotalBytes\x12&\n" +
 	"\x0fdisk_used_bytes\x18\x05 \x01(\x04R\rdiskUsedBytes\x12\x1b\n" +
 	"\tcpu_count\x18\x06 \x01(\rR\bcpuCount\x12$\n" +
-	"\x0ecpu_busy_nanos\x18\a \x01(\x04R\fcpuBusyNanos2\x9f\x03\n" +
+	"\x0ecpu_busy_nanos\x18\a \x01(\x04R\fcpuBusyNanos2\xbe\x04\n" +
 	"\aMachine\x12Q\n" +
 	"\x06Status\x12\".bulkhead.machine.v1.StatusRequest\x1a#.bulkhead.machine.v1.StatusResponse\x12K\n" +
 	"\x04Sync\x12 .bulkhead.machine.v1.SyncRequest\x1a!.bulkhead.machine.v1.SyncResponse\x12Q\n" +
 	"\x06Freeze\x12\".bulkhead.machine.v1.FreezeRequest\x1a#.bulkhead.machine.v1.FreezeResponse\x12Q\n" +
 	"\x06Resume\x12\".bulkhead.machine.v1.ResumeRequest\x1a#.bulkhead.machine.v1.ResumeResponse\x12N\n" +
+	"\x05Pulse\x12!.bulkhead.machine.v1.PulseRequest\x1a\".bulkhead.machine.v1.PulseResponse\x12M\n" +
+	"\x04Walk\x12 .bulkhead.machine.v1.WalkRequest\x1a!.bulkhead.machine.v1.WalkResponse0\x01\x12N\n" +
 	"\x05Stats\x12!.bulkhead.machine.v1.StatsRequest\x1a\".bulkhead.machine.v1.StatsResponseB\x18Z\x16bulkhead/proto/machineb\x06proto3"
 
 var (
@@ -750,7 +1043,7 @@ func file_proto_machine_machine_proto_rawDescGZIP() []byte {
 	return file_proto_machine_machine_proto_rawDescData
 }
 
-var file_proto_machine_machine_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_proto_machine_machine_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_proto_machine_machine_proto_goTypes = []any{
 	(*StatusRequest)(nil),  // 0: bulkhead.machine.v1.StatusRequest
 	(*StatusResponse)(nil), // 1: bulkhead.machine.v1.StatusResponse
@@ -762,31 +1055,41 @@ var file_proto_machine_machine_proto_goTypes = []any{
 	(*Trust)(nil),          // 7: bulkhead.machine.v1.Trust
 	(*Identity)(nil),       // 8: bulkhead.machine.v1.Identity
 	(*ResumeResponse)(nil), // 9: bulkhead.machine.v1.ResumeResponse
-	(*StatsRequest)(nil),   // 10: bulkhead.machine.v1.StatsRequest
-	(*StatsResponse)(nil),  // 11: bulkhead.machine.v1.StatsResponse
-	nil,                    // 12: bulkhead.machine.v1.Trust.EnvEntry
-	nil,                    // 13: bulkhead.machine.v1.Identity.EnvEntry
+	(*PulseRequest)(nil),   // 10: bulkhead.machine.v1.PulseRequest
+	(*PulseResponse)(nil),  // 11: bulkhead.machine.v1.PulseResponse
+	(*WalkRequest)(nil),    // 12: bulkhead.machine.v1.WalkRequest
+	(*WalkResponse)(nil),   // 13: bulkhead.machine.v1.WalkResponse
+	(*Entry)(nil),          // 14: bulkhead.machine.v1.Entry
+	(*StatsRequest)(nil),   // 15: bulkhead.machine.v1.StatsRequest
+	(*StatsResponse)(nil),  // 16: bulkhead.machine.v1.StatsResponse
+	nil,                    // 17: bulkhead.machine.v1.Trust.EnvEntry
+	nil,                    // 18: bulkhead.machine.v1.Identity.EnvEntry
 }
 var file_proto_machine_machine_proto_depIdxs = []int32{
 	8,  // 0: bulkhead.machine.v1.ResumeRequest.identity:type_name -> bulkhead.machine.v1.Identity
 	7,  // 1: bulkhead.machine.v1.ResumeRequest.trust:type_name -> bulkhead.machine.v1.Trust
-	12, // 2: bulkhead.machine.v1.Trust.env:type_name -> bulkhead.machine.v1.Trust.EnvEntry
-	13, // 3: bulkhead.machine.v1.Identity.env:type_name -> bulkhead.machine.v1.Identity.EnvEntry
-	0,  // 4: bulkhead.machine.v1.Machine.Status:input_type -> bulkhead.machine.v1.StatusRequest
-	2,  // 5: bulkhead.machine.v1.Machine.Sync:input_type -> bulkhead.machine.v1.SyncRequest
-	4,  // 6: bulkhead.machine.v1.Machine.Freeze:input_type -> bulkhead.machine.v1.FreezeRequest
-	6,  // 7: bulkhead.machine.v1.Machine.Resume:input_type -> bulkhead.machine.v1.ResumeRequest
-	10, // 8: bulkhead.machine.v1.Machine.Stats:input_type -> bulkhead.machine.v1.StatsRequest
-	1,  // 9: bulkhead.machine.v1.Machine.Status:output_type -> bulkhead.machine.v1.StatusResponse
-	3,  // 10: bulkhead.machine.v1.Machine.Sync:output_type -> bulkhead.machine.v1.SyncResponse
-	5,  // 11: bulkhead.machine.v1.Machine.Freeze:output_type -> bulkhead.machine.v1.FreezeResponse
-	9,  // 12: bulkhead.machine.v1.Machine.Resume:output_type -> bulkhead.machine.v1.ResumeResponse
-	11, // 13: bulkhead.machine.v1.Machine.Stats:output_type -> bulkhead.machine.v1.StatsResponse
-	9,  // [9:14] is the sub-list for method output_type
-	4,  // [4:9] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	17, // 2: bulkhead.machine.v1.Trust.env:type_name -> bulkhead.machine.v1.Trust.EnvEntry
+	18, // 3: bulkhead.machine.v1.Identity.env:type_name -> bulkhead.machine.v1.Identity.EnvEntry
+	14, // 4: bulkhead.machine.v1.WalkResponse.entries:type_name -> bulkhead.machine.v1.Entry
+	0,  // 5: bulkhead.machine.v1.Machine.Status:input_type -> bulkhead.machine.v1.StatusRequest
+	2,  // 6: bulkhead.machine.v1.Machine.Sync:input_type -> bulkhead.machine.v1.SyncRequest
+	4,  // 7: bulkhead.machine.v1.Machine.Freeze:input_type -> bulkhead.machine.v1.FreezeRequest
+	6,  // 8: bulkhead.machine.v1.Machine.Resume:input_type -> bulkhead.machine.v1.ResumeRequest
+	10, // 9: bulkhead.machine.v1.Machine.Pulse:input_type -> bulkhead.machine.v1.PulseRequest
+	12, // 10: bulkhead.machine.v1.Machine.Walk:input_type -> bulkhead.machine.v1.WalkRequest
+	15, // 11: bulkhead.machine.v1.Machine.Stats:input_type -> bulkhead.machine.v1.StatsRequest
+	1,  // 12: bulkhead.machine.v1.Machine.Status:output_type -> bulkhead.machine.v1.StatusResponse
+	3,  // 13: bulkhead.machine.v1.Machine.Sync:output_type -> bulkhead.machine.v1.SyncResponse
+	5,  // 14: bulkhead.machine.v1.Machine.Freeze:output_type -> bulkhead.machine.v1.FreezeResponse
+	9,  // 15: bulkhead.machine.v1.Machine.Resume:output_type -> bulkhead.machine.v1.ResumeResponse
+	11, // 16: bulkhead.machine.v1.Machine.Pulse:output_type -> bulkhead.machine.v1.PulseResponse
+	13, // 17: bulkhead.machine.v1.Machine.Walk:output_type -> bulkhead.machine.v1.WalkResponse
+	16, // 18: bulkhead.machine.v1.Machine.Stats:output_type -> bulkhead.machine.v1.StatsResponse
+	12, // [12:19] is the sub-list for method output_type
+	5,  // [5:12] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_proto_machine_machine_proto_init() }
@@ -800,7 +1103,7 @@ func file_proto_machine_machine_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_machine_machine_proto_rawDesc), len(file_proto_machine_machine_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

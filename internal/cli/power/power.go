@@ -141,6 +141,26 @@ func NewStart(a *app.App) *cobra.Command {
 	}
 }
 
+// NewRestart returns bulkhead restart.
+func NewRestart(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "restart SANDBOX",
+		Short: "End a machine at once and boot it from its disk",
+		Long: "End a machine at once, as if its power failed, and boot it from its disk. What was\n" +
+			"only in memory is lost; a rollback brings memory back too.",
+		Example:           "  bulkhead restart otter",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.CompleteSandboxes,
+		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			s, err := a.API.Restart(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.Answer(s, names(s))
+		}),
+	}
+}
+
 // names is the text of an answer about sandboxes.
 func names(all ...client.Sandbox) func(io.Writer) {
 	return func(w io.Writer) {

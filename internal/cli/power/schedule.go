@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,65 +15,108 @@ import (
 	"bulkhead/internal/fault"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 type scheduleOptions struct {
-	every, idle time.Duration
-	keep        string
+	every, idle, ttl, interval time.Duration
+	keep                       string
+	// said is what the flags say of the rest.
+	said   client.Schedule
+	before client.Before
+	// now is the time that a time to live counts from.
+	now func() time.Time
 }
 
 // NewSchedule returns bulkhead schedule.
 func NewSchedule(a *app.App) *cobra.Command {
-	var o scheduleOptions
+	o := scheduleOptions{now: time.Now}
 	c := &cobra.Command{
 		Use:   "schedule SANDBOX",
-		Short: "Say when snapshots are taken, and when an idle machine is paused",
-		Long: "Say when snapshots are taken of a sandbox, which of them stay, and after how long an\n" +
-			"idle machine is paused. Nothing is taken of one in which nothing has happened. Named\n" +
-			"snapshots always stay. Without flags it shows what is so; 0 ends it.",
+		Short: "Say what is done for a sandbox while nobody looks",
+		Long: "Say what is done for a sandbox while nobody looks: when snapshots are taken and which\n" +
+			"stay (named ones always do, and nothing is taken of a machine in which nothing has\n" +
+			"happened), when it is paused and woken, how long it lives, and what becomes of a\n" +
+			"machine that cannot work any more. Without flags it shows what is so; 0 or \"\" ends it.\n\n" +
+			"--before-exec takes a snapshot before a command that fits a pattern, like 'rm -r*', or\n" +
+			"one of a group: @root, @packages, @destructive. What is typed into a shell is not seen.",
 		Example: "  bulkhead schedule otter --every 15m --keep 8,24,14 --idle-timeout 30m\n" +
+			"  bulkhead schedule otter --on-unhealthy rollback --before-exec @packages\n" +
 			"  bulkhead schedule otter --every 0",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.CompleteSandboxes,
 	}
-	f := c.Flags()
-	f.DurationVar(&o.every, "every", 0, "take a snapshot so often, like 15m")
-	f.StringVar(&o.keep, "keep", "8,24,14", "how many stay: the last, and of so many hours and days the last")
-	f.DurationVar(&o.idle, "idle-timeout", 0, "pause the machine when nothing happens for so long, like 30m")
+	o.flags(c.Flags())
 	c.RunE = a.Ask(func(ctx context.Context, args []string) error {
 		s, err := a.API.Sandbox(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		if f.Changed("every") || f.Changed("keep") || f.Changed("idle-timeout") {
-			req, err := o.over(s.Schedule, f.Changed)
-			if err != nil {
-				return err
-			}
-			if s, err = a.API.SetSchedule(ctx, s.ID, req); err != nil {
-				return err
-			}
+		req, said, err := o.over(s.Schedule, c.Flags().Changed)
+		if err == nil && said {
+			s, err = a.API.SetSchedule(ctx, s.ID, req)
+		}
+		if err != nil {
+			return err
 		}
 		return a.Answer(s.Schedule, func(w io.Writer) { fmt.Fprintln(w, show.Schedule(s.Schedule)) })
 	})
 	return c
 }
 
-// over returns the schedule with what the flags change.
-func (o scheduleOptions) over(was *client.Schedule, changed func(string) bool) (s client.Schedule, err error) {
+func (o *scheduleOptions) flags(f *pflag.FlagSet) {
+	f.DurationVar(&o.every, "every", 0, "take a snapshot so often, like 15m")
+	f.StringVar(&o.keep, "keep", "8,24,14", "how many stay: the last, and of so many hours and days the last")
+	f.DurationVar(&o.idle, "idle-timeout", 0, "pause the machine when nothing happens for so long, like 30m")
+	f.BoolVar(&o.said.KeepAlive, "keep-alive", false, "bring it back with the daemon, and never pause it for idleness")
+	f.StringVar(&o.said.Wake, "wake", "", "resume it at this time of day, like 06:00")
+	f.DurationVar(&o.ttl, "ttl", 0, "its time is over after so long, like 8h")
+	f.StringVar(&o.said.Expiry, "on-expiry", "pause", "what happens then: pause or remove")
+	f.StringVar(&o.said.OnUnhealthy, "on-unhealthy", "nothing", "what is done for a broken machine: nothing, reboot or rollback")
+	f.StringSliceVar(&o.before.Commands, "before-exec", nil, "take a snapshot before such commands")
+	f.BoolVar(&o.before.Contact, "before-contact", false, "take a snapshot before a first connection to a destination")
+	f.DurationVar(&o.interval, "before-interval", 10*time.Minute, "at most so often")
+}
+
+// over returns the schedule with what the flags change, and whether they say
+// anything.
+func (o *scheduleOptions) over(was *client.Schedule, changed func(string) bool) (s client.Schedule, said bool, err error) {
 	if was != nil {
 		s = *was
 	}
-	if changed("every") {
-		s.EverySeconds = int(o.every / time.Second)
+	before := client.Before{}
+	if s.Before != nil {
+		before = *s.Before
 	}
-	if changed("idle-timeout") {
-		s.IdleSeconds = int(o.idle / time.Second)
+	for name, change := range map[string]func(){
+		"every":           func() { s.EverySeconds = int(o.every / time.Second) },
+		"idle-timeout":    func() { s.IdleSeconds = int(o.idle / time.Second) },
+		"keep":            func() { s.Keep, err = parseKeep(o.keep) },
+		"keep-alive":      func() { s.KeepAlive = o.said.KeepAlive },
+		"wake":            func() { s.Wake = o.said.Wake },
+		"ttl":             func() { s.ExpiresAt = o.expiry() },
+		"on-expiry":       func() { s.Expiry = o.said.Expiry },
+		"on-unhealthy":    func() { s.OnUnhealthy = o.said.OnUnhealthy },
+		"before-exec":     func() { before.Commands = slices.DeleteFunc(o.before.Commands, func(s string) bool { return s == "" }) },
+		"before-contact":  func() { before.Contact = o.before.Contact },
+		"before-interval": func() { before.IntervalSeconds = int(o.interval / time.Second) },
+	} {
+		if changed(name) {
+			change()
+			said = true
+		}
 	}
-	if changed("keep") {
-		s.Keep, err = parseKeep(o.keep)
+	s.Before = &before
+	return s, said, err
+}
+
+// expiry is when a time to live is over; nil if it has no end.
+func (o *scheduleOptions) expiry() *time.Time {
+	if o.ttl <= 0 {
+		return nil
 	}
-	return s, err
+	at := o.now().Add(o.ttl).UTC()
+	return &at
 }
 
 func parseKeep(text string) (client.Keep, error) {

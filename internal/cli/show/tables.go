@@ -18,7 +18,11 @@ func Sandboxes(w io.Writer, all []client.Sandbox) {
 	}
 	fmt.Fprintln(w, "NAME\tID\tSTATE\tTEMPLATE\tAGE\tHEAD")
 	for _, s := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", Clip(s.Name, 20), Short(s.ID), s.State,
+		state := string(s.State)
+		if s.Unhealthy != "" && s.State == client.StateRunning {
+			state = "unhealthy"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", Clip(s.Name, 20), Short(s.ID), state,
 			Clip(s.TemplateID, 14), Age(time.Since(s.CreatedAt)), Short(s.Head))
 	}
 }
@@ -46,6 +50,9 @@ func Sandbox(w io.Writer, s client.Sandbox) {
 	row("state", "%s", s.State)
 	if s.Reason != "" {
 		row("reason", "%s", s.Reason)
+	}
+	if s.Unhealthy != "" {
+		row("unhealthy", "%s", s.Unhealthy)
 	}
 	if s.Hint != "" {
 		row("way back", "%s", s.Hint)
@@ -75,22 +82,6 @@ func Sandbox(w io.Writer, s client.Sandbox) {
 		fmt.Fprintf(w, "\nend of the console:\n")
 		_, _ = io.WriteString(Plain(w), s.ConsoleTail+"\n") // w tells at its flush
 	}
-}
-
-// Schedule says in a line what is done while nobody looks.
-func Schedule(s *client.Schedule) string {
-	var parts []string
-	if s != nil && s.EverySeconds > 0 {
-		parts = append(parts, fmt.Sprintf("a snapshot every %s; the last %d, hourly %d, daily %d stay",
-			time.Duration(s.EverySeconds)*time.Second, s.Keep.Last, s.Keep.Hourly, s.Keep.Daily))
-	}
-	if s != nil && s.IdleSeconds > 0 {
-		parts = append(parts, fmt.Sprintf("paused when idle for %s", time.Duration(s.IdleSeconds)*time.Second))
-	}
-	if len(parts) == 0 {
-		return "nothing"
-	}
-	return strings.Join(parts, "; ")
 }
 
 // Cage writes what the kernel reports of a VMM process.

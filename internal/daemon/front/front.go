@@ -38,6 +38,8 @@ type Front struct {
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
 	Vault     *secret.Vault
+	// Unhealthy says why a machine is not healthy; "" if nothing is known.
+	Unhealthy func(id string) string
 	Events    store.Events
 	Config    config.Config
 	// Version is the program's.
@@ -103,7 +105,9 @@ func (s sandboxes) Get(ctx context.Context, ref string) (client.Sandbox, error) 
 	}
 	c, err := s.sandbox(ctx, b)
 	if b.WayBack != "" {
-		c.ConsoleTail = s.consoleTail(ref)
+		if dir, err := s.Manager.Console(ref); err == nil {
+			c.ConsoleTail = ConsoleTail(dir)
+		}
 	}
 	if c.VMM != nil && err == nil {
 		c.VMM.Cage, err = s.cage(ctx, ref)
@@ -113,6 +117,14 @@ func (s sandboxes) Get(ctx context.Context, ref string) (client.Sandbox, error) 
 
 func (s sandboxes) Start(ctx context.Context, ref string) (client.Sandbox, error) {
 	b, err := s.Manager.Start(ctx, ref)
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	return s.sandbox(ctx, b)
+}
+
+func (s sandboxes) Restart(ctx context.Context, ref string) (client.Sandbox, error) {
+	b, err := s.Manager.Restart(ctx, ref)
 	if err != nil {
 		return client.Sandbox{}, err
 	}
@@ -157,12 +169,9 @@ func (s sandboxes) Console(_ context.Context, ref string) (string, error) {
 // consoleTailBytes is how much of the console explains an end: some 25 lines.
 const consoleTailBytes = 2 << 10
 
-// consoleTail is the end of the console as plain text: a guest chose it.
-func (s sandboxes) consoleTail(ref string) string {
-	dir, err := s.Manager.Console(ref)
-	if err != nil {
-		return ""
-	}
+// ConsoleTail is the end of the console in a run directory as plain text: a
+// guest chose it.
+func ConsoleTail(dir string) string {
 	raw := qemu.Tail(filepath.Join(dir, qemu.ConsoleFile), consoleTailBytes)
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {
@@ -181,7 +190,7 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 		ID: string(b.ID), Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
 		Reason: b.Reason, Hint: b.WayBack, CreatedAt: b.Created, StartedAt: b.Started,
 		CPUs: b.Size.CPUs, MemoryMB: b.Size.MemoryMiB, DiskMB: b.DiskMiB,
-		Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
+		Unhealthy: a.Unhealthy(string(b.ID)), Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
 		Schedule: scheduleOf(b.Schedule),
 	}
 	if b.PID != 0 {

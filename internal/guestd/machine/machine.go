@@ -35,6 +35,8 @@ type Service struct {
 	log     *slog.Logger
 
 	store trust.Store
+	// health is what the machine was like when the agent began.
+	health health
 
 	mu  sync.Mutex
 	env map[string]string // guarded by mu; what the host gave with the identity
@@ -51,7 +53,10 @@ func New(f *Freezer, version string, log *slog.Logger) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{freezer: f, random: random, version: version, log: log, store: trust.Store{Root: "/"}, env: kept(envFile), placeholders: kept(placeholderFile)}, nil
+	return &Service{
+		freezer: f, random: random, version: version, log: log, store: trust.Store{Root: "/"}, health: examine(),
+		env: kept(envFile), placeholders: kept(placeholderFile),
+	}, nil
 }
 
 // Env returns the variables that the host gave to this machine's processes.

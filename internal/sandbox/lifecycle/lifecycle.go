@@ -58,7 +58,9 @@ type Event string
 
 // Events that are asked for.
 const (
-	Start    Event = "start"
+	Start Event = "start"
+	// Restart ends the machine, if it runs, and boots it from its disk.
+	Restart  Event = "restart"
 	Snapshot Event = "snapshot"
 	Rollback Event = "rollback"
 	Pause    Event = "pause"
@@ -94,7 +96,7 @@ const (
 // Events lists every event.
 func Events() []Event {
 	return []Event{
-		Start, Snapshot, Rollback, Pause, Resume, Remove, Prune, Adjust, Hold, Release,
+		Start, Restart, Snapshot, Rollback, Pause, Resume, Remove, Prune, Adjust, Hold, Release,
 		Started, Ended, WrittenOut, Failed, PoweredOff, Rebooted, Died, Removed,
 	}
 }
@@ -106,7 +108,7 @@ func next(s State, e Event) (State, bool) {
 		return pick(e, map[Event]State{Started: Running, Failed: Gone})
 	case Running:
 		return pick(e, map[Event]State{
-			Snapshot: Snapshotting, Rollback: RollingBack, Pause: Pausing, Remove: Removing,
+			Snapshot: Snapshotting, Rollback: RollingBack, Pause: Pausing, Remove: Removing, Restart: Starting,
 			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed, Prune: Running, Adjust: Running, Hold: Held,
 		})
 	case Held:
@@ -126,7 +128,7 @@ func next(s State, e Event) (State, bool) {
 	case Starting, RollingBack:
 		return pick(e, map[Event]State{Started: Running, Failed: Crashed})
 	case Stopped, Crashed:
-		return pick(e, map[Event]State{Start: Starting, Rollback: RollingBack, Remove: Removing, Prune: s, Adjust: s})
+		return pick(e, map[Event]State{Start: Starting, Restart: Starting, Rollback: RollingBack, Remove: Removing, Prune: s, Adjust: s})
 	case Removing:
 		// A removal that a crash interrupted is asked for again.
 		return pick(e, map[Event]State{Remove: Removing, Removed: Gone})

@@ -1,6 +1,6 @@
 // Package schedule says what is done for a sandbox while nobody looks: how
-// often a snapshot is taken, which of these stay, and when it is paused for
-// being idle.
+// often a snapshot is taken, which of these stay, when it is paused and woken,
+// and what becomes of one that is broken or has had its time.
 //
 // It is pure: no I/O and no clock. Who takes snapshots is decided elsewhere.
 package schedule
@@ -22,6 +22,54 @@ type Schedule struct {
 	// Idle is how long nothing happens in a machine before it is paused; 0 for
 	// never.
 	Idle time.Duration `json:"idle,omitempty"`
+	// KeepAlive brings it back whenever the daemon starts.
+	KeepAlive bool `json:"keep_alive,omitempty"`
+	// Wake is the time of day at which it is resumed if it is paused, "06:00" in
+	// the host's zone; "" for none.
+	Wake string `json:"wake,omitempty"`
+	// Expires is when it has had its time, zero for never, and Expiry what is
+	// done then.
+	Expires time.Time `json:"expires,omitzero"`
+	Expiry  Expiry    `json:"expiry,omitempty"`
+	// Remedy is what is done for a machine that cannot work any more.
+	Remedy Remedy `json:"remedy,omitempty"`
+	// Before says what a snapshot is taken before.
+	Before Before `json:"before,omitzero"`
+}
+
+// Expiry is what is done with a sandbox that has had its time.
+type Expiry string
+
+// The ends of time.
+const (
+	Pause  Expiry = "pause"
+	Remove Expiry = "remove"
+)
+
+// Remedy is what is done for a machine that is not healthy.
+type Remedy string
+
+// The remedies. The zero one is Nothing.
+const (
+	Nothing  Remedy = "nothing"
+	Reboot   Remedy = "reboot"
+	Rollback Remedy = "rollback"
+)
+
+// Before says what is risky enough for a snapshot just before it.
+type Before struct {
+	// Commands are patterns of what is started, see package risk.
+	Commands []string `json:"commands,omitempty"`
+	// Contact is the first connection to a destination.
+	Contact bool `json:"contact,omitempty"`
+	// Interval is how often at most.
+	Interval time.Duration `json:"interval,omitempty"`
+}
+
+// IsZero reports whether nothing is wanted.
+func (c Schedule) IsZero() bool {
+	before := len(c.Before.Commands) > 0 || c.Before.Contact
+	return c.Every == 0 && c.Idle == 0 && !c.KeepAlive && c.Wake == "" && c.Expires.IsZero() && c.Remedy == "" && !before
 }
 
 // Keep counts what stays: the last ones, and the last one of each hour and of
@@ -38,10 +86,17 @@ func DefaultKeep() Keep { return Keep{Last: 8, Hourly: 24, Daily: 14} }
 
 // Bounds of what can be asked for.
 const (
-	minEvery = time.Minute
-	minIdle  = time.Minute
-	maxKeep  = 1000
+	minEvery  = time.Minute
+	minIdle   = time.Minute
+	maxKeep   = 1000
+	maxBefore = 50
+	// perRisk is how often a snapshot is taken before something risky unless
+	// somebody says otherwise.
+	perRisk = 10 * time.Minute
 )
+
+// timeOfDay is how a time of day is written.
+const timeOfDay = "15:04"
 
 // Normal returns c with defaults filled in. The error is fault.Invalid.
 func (c Schedule) Normal() (Schedule, error) {
@@ -50,16 +105,61 @@ func (c Schedule) Normal() (Schedule, error) {
 		return c, fault.New(fault.Invalid, "a snapshot every %s is more often than every %s", c.Every, minEvery)
 	case c.Idle < 0 || c.Idle > 0 && c.Idle < minIdle:
 		return c, fault.New(fault.Invalid, "idle for %s is less than %s", c.Idle, minIdle)
+	case c.Before.Interval < 0:
+		return c, fault.New(fault.Invalid, "an interval of %s is none", c.Before.Interval)
+	case len(c.Before.Commands) > maxBefore:
+		return c, fault.New(fault.Invalid, "%d patterns of commands are more than %d", len(c.Before.Commands), maxBefore)
 	}
 	for _, n := range []int{c.Keep.Last, c.Keep.Hourly, c.Keep.Daily} {
 		if n < 0 || n > maxKeep {
 			return c, fault.New(fault.Invalid, "%d snapshots to keep are not 0 to %d", n, maxKeep)
 		}
 	}
+	if err := c.checkWords(); err != nil {
+		return c, err
+	}
 	if c.Every > 0 && c.Keep == (Keep{}) {
 		c.Keep = DefaultKeep()
 	}
+	if (len(c.Before.Commands) > 0 || c.Before.Contact) && c.Before.Interval == 0 {
+		c.Before.Interval = perRisk
+	}
+	if c.Remedy == Nothing {
+		c.Remedy = ""
+	}
+	if c.Expires.IsZero() {
+		c.Expiry = ""
+	} else if c.Expiry == "" {
+		c.Expiry = Pause
+	}
 	return c, nil
+}
+
+func (c Schedule) checkWords() error {
+	if _, err := time.Parse(timeOfDay, c.Wake); c.Wake != "" && err != nil {
+		return fault.New(fault.Invalid, "%q is not a time of day", c.Wake).Hint("write it like 06:00")
+	}
+	if !slices.Contains([]Expiry{"", Pause, Remove}, c.Expiry) {
+		return fault.New(fault.Invalid, "%q is not what can be done with a sandbox that has had its time", c.Expiry).Hint("there are pause and remove")
+	}
+	if !slices.Contains([]Remedy{"", Nothing, Reboot, Rollback}, c.Remedy) {
+		return fault.New(fault.Invalid, "%q is not what can be done for an unhealthy machine", c.Remedy).Hint("there are nothing, reboot and rollback")
+	}
+	return nil
+}
+
+// WakesSince reports whether the time of day to wake has come between since and
+// now, in the zone of now.
+func (c Schedule) WakesSince(since, now time.Time) bool {
+	at, err := time.Parse(timeOfDay, c.Wake)
+	if c.Wake == "" || err != nil {
+		return false
+	}
+	last := time.Date(now.Year(), now.Month(), now.Day(), at.Hour(), at.Minute(), 0, 0, now.Location())
+	if last.After(now) {
+		last = last.AddDate(0, 0, -1)
+	}
+	return last.After(since)
 }
 
 // Surplus returns the indexes of what may go of snapshots that were taken at

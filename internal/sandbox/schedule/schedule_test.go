@@ -69,7 +69,7 @@ func TestNormal(t *testing.T) {
 	if c, err := (schedule.Schedule{Every: 15 * time.Minute}).Normal(); err != nil || c.Keep != schedule.DefaultKeep() {
 		t.Errorf("without what to keep: %+v, %v", c, err)
 	}
-	if c, err := (schedule.Schedule{}).Normal(); err != nil || c != (schedule.Schedule{}) {
+	if c, err := (schedule.Schedule{}).Normal(); err != nil || !c.IsZero() {
 		t.Errorf("nothing: %+v, %v", c, err)
 	}
 	for name, c := range map[string]schedule.Schedule{
@@ -78,9 +78,37 @@ func TestNormal(t *testing.T) {
 		"idle too soon":  {Idle: time.Second},
 		"less than none": {Every: time.Hour, Keep: schedule.Keep{Last: -1}},
 		"too many":       {Every: time.Hour, Keep: schedule.Keep{Daily: 1001}},
+		"no time of day": {Wake: "6 o'clock"},
+		"no expiry":      {Expires: time.Unix(1, 0), Expiry: "forget"},
+		"no remedy":      {Remedy: "pray"},
+		"patterns":       {Before: schedule.Before{Commands: make([]string, 51)}},
 	} {
 		if _, err := c.Normal(); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWakesSince(t *testing.T) {
+	zone := time.FixedZone("", 3*3600)
+	at := func(day, hour, minute int) time.Time { return time.Date(2026, 3, day, hour, minute, 0, 0, zone) }
+	for _, tt := range []struct {
+		wake       string
+		since, now time.Time
+		want       bool
+	}{
+		{"", at(1, 0, 0), at(9, 0, 0), false},
+		{"06:00", at(1, 5, 0), at(1, 5, 59), false},
+		{"06:00", at(1, 5, 0), at(1, 6, 0), true},
+		{"06:00", at(1, 6, 0), at(1, 23, 0), false},
+		{"06:00", at(1, 22, 0), at(2, 5, 0), false},
+		{"06:00", at(1, 22, 0), at(2, 9, 0), true},
+		{"06:00", at(1, 5, 0), at(2, 5, 0), true}, // the daemon was not there at six
+		{"06:00", at(1, 22, 0).UTC(), at(2, 9, 0), true},
+	} {
+		c := schedule.Schedule{Wake: tt.wake}
+		if got := c.WakesSince(tt.since, tt.now); got != tt.want {
+			t.Errorf("%q between %s and %s: %v", tt.wake, tt.since, tt.now, got)
 		}
 	}
 }

@@ -45,6 +45,10 @@ const (
 	MachineFreezeProcedure = "/bulkhead.machine.v1.Machine/Freeze"
 	// MachineResumeProcedure is the fully-qualified name of the Machine's Resume RPC.
 	MachineResumeProcedure = "/bulkhead.machine.v1.Machine/Resume"
+	// MachinePulseProcedure is the fully-qualified name of the Machine's Pulse RPC.
+	MachinePulseProcedure = "/bulkhead.machine.v1.Machine/Pulse"
+	// MachineWalkProcedure is the fully-qualified name of the Machine's Walk RPC.
+	MachineWalkProcedure = "/bulkhead.machine.v1.Machine/Walk"
 	// MachineStatsProcedure is the fully-qualified name of the Machine's Stats RPC.
 	MachineStatsProcedure = "/bulkhead.machine.v1.Machine/Stats"
 )
@@ -63,6 +67,12 @@ type MachineClient interface {
 	// then thaws it. Resuming a machine that is not frozen applies the same
 	// corrections.
 	Resume(context.Context, *connect.Request[machine.ResumeRequest]) (*connect.Response[machine.ResumeResponse], error)
+	// Pulse says whether the machine is fit to work, at little cost.
+	Pulse(context.Context, *connect.Request[machine.PulseRequest]) (*connect.Response[machine.PulseResponse], error)
+	// Walk lists the files of the machine's disk below a folder, so that
+	// two moments can be compared. Answers are in the order of a walk that sees
+	// the entries of each folder sorted by name.
+	Walk(context.Context, *connect.Request[machine.WalkRequest]) (*connect.ServerStreamForClient[machine.WalkResponse], error)
 	// Stats are the counters that the host shows.
 	Stats(context.Context, *connect.Request[machine.StatsRequest]) (*connect.Response[machine.StatsResponse], error)
 }
@@ -102,6 +112,18 @@ func NewMachineClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(machineMethods.ByName("Resume")),
 			connect.WithClientOptions(opts...),
 		),
+		pulse: connect.NewClient[machine.PulseRequest, machine.PulseResponse](
+			httpClient,
+			baseURL+MachinePulseProcedure,
+			connect.WithSchema(machineMethods.ByName("Pulse")),
+			connect.WithClientOptions(opts...),
+		),
+		walk: connect.NewClient[machine.WalkRequest, machine.WalkResponse](
+			httpClient,
+			baseURL+MachineWalkProcedure,
+			connect.WithSchema(machineMethods.ByName("Walk")),
+			connect.WithClientOptions(opts...),
+		),
 		stats: connect.NewClient[machine.StatsRequest, machine.StatsResponse](
 			httpClient,
 			baseURL+MachineStatsProcedure,
@@ -117,6 +139,8 @@ type machineClient struct {
 	sync   *connect.Client[machine.SyncRequest, machine.SyncResponse]
 	freeze *connect.Client[machine.FreezeRequest, machine.FreezeResponse]
 	resume *connect.Client[machine.ResumeRequest, machine.ResumeResponse]
+	pulse  *connect.Client[machine.PulseRequest, machine.PulseResponse]
+	walk   *connect.Client[machine.WalkRequest, machine.WalkResponse]
 	stats  *connect.Client[machine.StatsRequest, machine.StatsResponse]
 }
 
@@ -140,6 +164,16 @@ func (c *machineClient) Resume(ctx context.Context, req *connect.Request[machine
 	return c.resume.CallUnary(ctx, req)
 }
 
+// Pulse calls bulkhead.machine.v1.Machine.Pulse.
+func (c *machineClient) Pulse(ctx context.Context, req *connect.Request[machine.PulseRequest]) (*connect.Response[machine.PulseResponse], error) {
+	return c.pulse.CallUnary(ctx, req)
+}
+
+// Walk calls bulkhead.machine.v1.Machine.Walk.
+func (c *machineClient) Walk(ctx context.Context, req *connect.Request[machine.WalkRequest]) (*connect.ServerStreamForClient[machine.WalkResponse], error) {
+	return c.walk.CallServerStream(ctx, req)
+}
+
 // Stats calls bulkhead.machine.v1.Machine.Stats.
 func (c *machineClient) Stats(ctx context.Context, req *connect.Request[machine.StatsRequest]) (*connect.Response[machine.StatsResponse], error) {
 	return c.stats.CallUnary(ctx, req)
@@ -159,6 +193,12 @@ type MachineHandler interface {
 	// then thaws it. Resuming a machine that is not frozen applies the same
 	// corrections.
 	Resume(context.Context, *connect.Request[machine.ResumeRequest]) (*connect.Response[machine.ResumeResponse], error)
+	// Pulse says whether the machine is fit to work, at little cost.
+	Pulse(context.Context, *connect.Request[machine.PulseRequest]) (*connect.Response[machine.PulseResponse], error)
+	// Walk lists the files of the machine's disk below a folder, so that
+	// two moments can be compared. Answers are in the order of a walk that sees
+	// the entries of each folder sorted by name.
+	Walk(context.Context, *connect.Request[machine.WalkRequest], *connect.ServerStream[machine.WalkResponse]) error
 	// Stats are the counters that the host shows.
 	Stats(context.Context, *connect.Request[machine.StatsRequest]) (*connect.Response[machine.StatsResponse], error)
 }
@@ -194,6 +234,18 @@ func NewMachineHandler(svc MachineHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(machineMethods.ByName("Resume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	machinePulseHandler := connect.NewUnaryHandler(
+		MachinePulseProcedure,
+		svc.Pulse,
+		connect.WithSchema(machineMethods.ByName("Pulse")),
+		connect.WithHandlerOptions(opts...),
+	)
+	machineWalkHandler := connect.NewServerStreamHandler(
+		MachineWalkProcedure,
+		svc.Walk,
+		connect.WithSchema(machineMethods.ByName("Walk")),
+		connect.WithHandlerOptions(opts...),
+	)
 	machineStatsHandler := connect.NewUnaryHandler(
 		MachineStatsProcedure,
 		svc.Stats,
@@ -210,6 +262,10 @@ func NewMachineHandler(svc MachineHandler, opts ...connect.HandlerOption) (strin
 			machineFreezeHandler.ServeHTTP(w, r)
 		case MachineResumeProcedure:
 			machineResumeHandler.ServeHTTP(w, r)
+		case MachinePulseProcedure:
+			machinePulseHandler.ServeHTTP(w, r)
+		case MachineWalkProcedure:
+			machineWalkHandler.ServeHTTP(w, r)
 		case MachineStatsProcedure:
 			machineStatsHandler.ServeHTTP(w, r)
 		default:
@@ -235,6 +291,14 @@ func (UnimplementedMachineHandler) Freeze(context.Context, *connect.Request[mach
 
 func (UnimplementedMachineHandler) Resume(context.Context, *connect.Request[machine.ResumeRequest]) (*connect.Response[machine.ResumeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.machine.v1.Machine.Resume is not implemented"))
+}
+
+func (UnimplementedMachineHandler) Pulse(context.Context, *connect.Request[machine.PulseRequest]) (*connect.Response[machine.PulseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.machine.v1.Machine.Pulse is not implemented"))
+}
+
+func (UnimplementedMachineHandler) Walk(context.Context, *connect.Request[machine.WalkRequest], *connect.ServerStream[machine.WalkResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.machine.v1.Machine.Walk is not implemented"))
 }
 
 func (UnimplementedMachineHandler) Stats(context.Context, *connect.Request[machine.StatsRequest]) (*connect.Response[machine.StatsResponse], error) {
