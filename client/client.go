@@ -238,20 +238,37 @@ func (c *Client) Events(ctx context.Context, q EventQuery, each func(Event) erro
 		return err
 	}
 	defer resp.Body.Close()
-	lines := json.NewDecoder(resp.Body)
+	return readLines(ctx, c, resp.Body, each)
+}
+
+// readLines calls each with every value of an answer of lines.
+func readLines[T any](ctx context.Context, c *Client, body io.Reader, each func(T) error) error {
+	lines := json.NewDecoder(body)
 	for {
-		var e Event
-		err := lines.Decode(&e)
+		var v T
+		err := lines.Decode(&v)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return c.lost(ctx, err)
 		}
-		if err := each(e); err != nil {
+		if err := each(v); err != nil {
 			return err
 		}
 	}
+}
+
+// Diff calls each with every file that differs between two snapshots of a
+// sandbox; "" is the machine as it is now. An error from each ends it.
+func (c *Client) Diff(ctx context.Context, ref, from, to string, each func(FileChange) error) error {
+	v := url.Values{"from": {from}, "to": {to}}
+	resp, err := c.do(ctx, "GET", sandboxPath(ref, "diff")+"?"+v.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return readLines(ctx, c, resp.Body, each)
 }
 
 // EventsReport says what the whole log of events holds.

@@ -142,6 +142,11 @@ type snapshots struct {
 	remove   func(ref, snapshot string) error
 	timeline func(ref string) (client.Timeline, error)
 	rollback func(ref string, r client.RollbackRequest) (client.RollbackResult, error)
+	diff     func(ref, from, to string) iter.Seq2[client.FileChange, error]
+}
+
+func (s snapshots) Diff(_ context.Context, ref, from, to string) iter.Seq2[client.FileChange, error] {
+	return s.diff(ref, from, to)
 }
 
 func (s snapshots) Take(_ context.Context, ref string, r client.SnapshotRequest) (client.Snapshot, error) {

@@ -186,9 +186,11 @@ type Snapshot struct {
 	SandboxID string    `json:"sandboxID"`
 	Parent    string    `json:"parent,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
-	// Cause is "manual", "schedule", "inside", "pause", "fork", "before-rollback" or
-	// "template".
+	// Cause is "manual", "schedule", "inside", "pause", "fork", "before-rollback",
+	// "before-exec", "before-contact" or "template".
 	Cause string `json:"cause"`
+	// What is the command or destination that it was taken before.
+	What string `json:"what,omitempty"`
 	// StoppedMS is how long the guest stood still, in milliseconds.
 	StoppedMS float64 `json:"stoppedMS"`
 	// OwnBytes is what removing this snapshot alone would free.
@@ -207,6 +209,21 @@ type Timeline struct {
 	Head string `json:"head,omitempty"`
 	// Snapshots is ordered by time, oldest first.
 	Snapshots []Snapshot `json:"snapshots"`
+}
+
+// FileChange is a file in which two moments of a machine differ, as its guest
+// says. Only the kernel of a guest reads its disk: what it says may be a lie.
+type FileChange struct {
+	// Kind is "added", "removed" or "changed".
+	Kind string `json:"kind"`
+	// Path is the guest's choice: it may hold anything but a zero byte.
+	Path   string `json:"path"`
+	Folder bool   `json:"folder,omitempty"`
+	// Mode is the file's type and permissions as in st_mode.
+	Mode uint32 `json:"mode"`
+	// SizeBefore and SizeAfter are bytes, 0 where it is not.
+	SizeBefore int64 `json:"sizeBefore"`
+	SizeAfter  int64 `json:"sizeAfter"`
 }
 
 // RollbackRequest asks for a rollback.

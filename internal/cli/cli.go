@@ -51,7 +51,7 @@ func New(env Env) *cobra.Command {
 	a.Flags(root.PersistentFlags())
 	for _, newCommand := range []func(*app.App) *cobra.Command{
 		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
-		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newRollbackCommand,
+		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newDiffCommand, newRollbackCommand,
 		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart, power.NewRestart,
 		newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 
 	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/archive"
@@ -20,8 +21,10 @@ func newCpCommand(a *app.App) *cobra.Command {
 		Short: "Copy files and folders into or out of a sandbox",
 		Long: "Copy a file or folder; one of the two is SANDBOX:/path. A target that ends in /\n" +
 			"or is a folder gets the source inside it. Modes are kept. Links in a folder stay\n" +
-			"links; on the way out, those that lead out of it are left out, and devices too.",
-		Example:           "  bulkhead cp ./project otter:/root/\n  bulkhead cp otter:/var/log/syslog .",
+			"links; on the way out, those that lead out of it are left out, and devices too.\n" +
+			"SANDBOX@SNAPSHOT:/path is a file of the past, taken without a rollback.",
+		Example: "  bulkhead cp ./project otter:/root/\n  bulkhead cp otter:/var/log/syslog .\n" +
+			"  bulkhead cp otter@monday:/root/notes .",
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: a.CompletePaths,
 		RunE:              a.Ask(func(ctx context.Context, args []string) error { return runCp(ctx, a, o, args) }),
@@ -38,6 +41,8 @@ func runCp(ctx context.Context, a *app.App, o cpOptions, args []string) (err err
 	switch {
 	case in == out:
 		return fault.New(fault.Invalid, "one of source and target is SANDBOX:/path, the other a path here")
+	case in && strings.Contains(to.Sandbox, "@"):
+		return fault.New(fault.Invalid, "a snapshot never changes").Hint("copy into the sandbox: %s", to.Sandbox[:strings.Index(to.Sandbox, "@")])
 	case in:
 		tally, err = t.In(ctx, args[0], to)
 	default:

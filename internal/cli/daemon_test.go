@@ -316,6 +316,10 @@ func (w *world) find(ref, snapshot string) (client.Timeline, int, error) {
 	return t, i, nil
 }
 
+func (w snapshots) Diff(context.Context, string, string, string) iter.Seq2[client.FileChange, error] {
+	return func(func(client.FileChange, error) bool) {}
+}
+
 func (w snapshots) Remove(_ context.Context, ref, snapshot string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

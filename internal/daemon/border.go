@@ -37,7 +37,8 @@ func (d *Daemon) perimeter(log store.Events, vault *secret.Vault, guests func() 
 		Tell: func(ctx context.Context, id string, denials []byte) error {
 			return putDenials(ctx, guests(), id, denials)
 		},
-		Secret: vault.Get, Roots: d.Roots,
+		Contact: func(ctx context.Context, id, destination string) { guests().guard.Contact(ctx, id, destination) },
+		Secret:  vault.Get, Roots: d.Roots,
 		Inside: func(ctx context.Context, id string, may func(string) bool, conn net.Conn) {
 			guests().inside.Serve(ctx, id, may, conn)
 		},

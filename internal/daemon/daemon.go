@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"bulkhead/internal/audit"
+	"bulkhead/internal/caution"
 	"bulkhead/internal/config"
 	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/daemon/store"
@@ -144,7 +145,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
-		Vault: vault, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version,
+		Vault: vault, Guard: heart.guard, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version,
 	})
 }
 
@@ -208,6 +209,7 @@ type heart struct {
 	*sandbox.Manager
 	templates *template.Builder
 	inside    *inside.Service
+	guard     *caution.Guard
 }
 
 // parts are what the heart is made from.
@@ -246,6 +248,7 @@ func (d *Daemon) heart(p parts) (*heart, error) {
 	return &heart{
 		Manager: manager, templates: prepared,
 		inside: &inside.Service{Sandboxes: manager, Event: p.events.Append, Clock: d.Clock, Log: d.Log},
+		guard:  &caution.Guard{Sandboxes: manager, Event: p.events.Append, Clock: d.Clock, Log: d.Log},
 	}, nil
 }
 

@@ -79,7 +79,7 @@ func (t tended) use(s sandbox.Scheduled) (reclaim.Use, error) {
 }
 
 func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) error {
-	_, err := t.SnapshotFor(ctx, id, sandbox.CauseSchedule, keep)
+	_, err := t.SnapshotFor(ctx, id, sandbox.Why{Cause: sandbox.CauseSchedule, Keep: keep})
 	return err
 }
 

@@ -182,13 +182,26 @@ func (g *gate) close() error {
 func (g *gate) decide(ctx context.Context, to proxy.Destination) proxy.Verdict {
 	v := g.verdict(to)
 	if v.Action != policy.Ask {
+		if v.Action == policy.Allow && to.Name != InsideName {
+			g.contact(ctx, to.String())
+		}
 		return proxy.Verdict{Allow: v.Action == policy.Allow, Rule: v.Rule}
 	}
 	allow, words := g.desk.ask(ctx, to.String(), func() {
 		g.p.cfg.Event(ctx, "egress.asked", g.id, map[string]string{"destination": to.String(), "rule": v.Rule})
 		g.log.WarnContext(ctx, "egress waits for an answer: bulkhead egress pending", "op", "egress")
 	})
+	if allow {
+		g.contact(ctx, to.String())
+	}
 	return proxy.Verdict{Allow: allow, Rule: v.Rule + ", " + words}
+}
+
+// contact announces a destination that is new.
+func (g *gate) contact(ctx context.Context, destination string) {
+	if g.p.cfg.Contact != nil && !g.ledger.Knows(destination) {
+		g.p.cfg.Contact(ctx, g.id, destination)
+	}
 }
 
 func (g *gate) verdict(to proxy.Destination) policy.Verdict {

@@ -56,6 +56,9 @@ type Config struct {
 	// Inside answers a machine that asks something of its own sandbox: conn
 	// speaks HTTP, may says what is allowed. It ends when conn is closed.
 	Inside func(ctx context.Context, id string, may func(what string) bool, conn net.Conn)
+	// Contact is called before a machine talks to a destination for the first
+	// time since the daemon was started. The connection waits for it.
+	Contact func(ctx context.Context, id, destination string)
 	// Roots are what hosts that secrets go to are verified by; nil is what this
 	// host trusts.
 	Roots *x509.CertPool
@@ -119,6 +122,15 @@ func (p *Perimeter) Attach(ctx context.Context, id string) (*Link, error) {
 		return nil, err
 	}
 	return g.attach(ctx)
+}
+
+// Isolate has a machine that is about to be made talk to nobody.
+func (p *Perimeter) Isolate(_ context.Context, id string) error {
+	g, err := p.gate(id)
+	if err != nil {
+		return err
+	}
+	return g.keepPolicy(&policy.Policy{Default: policy.Deny, Inside: []string{}})
 }
 
 // Inherit gives a sandbox that is about to be made the policy of another, and

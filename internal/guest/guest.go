@@ -14,6 +14,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"net"
 	"net/http"
@@ -156,6 +157,41 @@ func Pulse(ctx context.Context, transport http.RoundTripper) (ailment string, er
 		return "", fmt.Errorf("pulse: %w", err)
 	}
 	return printable(r.Msg.GetAilment()), nil
+}
+
+// maxWalked bounds how many files a guest can say that it has, maxBatch the
+// bytes of one message about them.
+const (
+	maxWalked = 10_000_000
+	maxBatch  = 1 << 20
+)
+
+// Walk lists the files of a guest's disk in the order of a walk, by the
+// transport of its session. Nothing that it says is certain.
+func Walk(ctx context.Context, transport http.RoundTripper) iter.Seq2[*machine.Entry, error] {
+	return func(yield func(*machine.Entry, error) bool) {
+		service := machineconnect.NewMachineClient(&http.Client{Transport: transport}, "http://guest", connect.WithReadMaxBytes(maxBatch))
+		stream, err := service.Walk(ctx, connect.NewRequest(&machine.WalkRequest{Root: "/"}))
+		if err != nil {
+			yield(nil, fmt.Errorf("walk: %w", err))
+			return
+		}
+		defer stream.Close()
+		for n := 0; stream.Receive(); {
+			for _, e := range stream.Msg().GetEntries() {
+				if n++; n > maxWalked {
+					yield(nil, fault.New(fault.Exhausted, "the guest says that it has more than %d files", maxWalked))
+					return
+				}
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+		if err := stream.Err(); err != nil {
+			yield(nil, fmt.Errorf("walk: %w", err))
+		}
+	}
 }
 
 // maxLine bounds a line that a guest says, in bytes.

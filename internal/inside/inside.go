@@ -47,7 +47,7 @@ const (
 // Sandboxes is what is asked of.
 type Sandboxes interface {
 	Timeline(ref string) (sandbox.Sandbox, []pool.Snapshot, error)
-	SnapshotFor(ctx context.Context, ref, cause string, keep schedule.Keep) (pool.Snapshot, error)
+	SnapshotFor(ctx context.Context, ref string, why sandbox.Why) (pool.Snapshot, error)
 	Rollback(ctx context.Context, ref, snapshot string, discard bool) (sandbox.RolledBack, error)
 }
 
@@ -154,7 +154,7 @@ func (s *Service) snapshot(ctx context.Context, id string) (int, any, error) {
 	if !s.count(id, func(h *hour) (*int, int) { return &h.snapshots, maxSnapshots }) {
 		return 0, nil, fault.New(fault.Exhausted, "more than %d snapshots in an hour", maxSnapshots)
 	}
-	one, err := s.Sandboxes.SnapshotFor(ctx, id, sandbox.CauseInside, schedule.Keep{Last: kept})
+	one, err := s.Sandboxes.SnapshotFor(ctx, id, sandbox.Why{Cause: sandbox.CauseInside, Keep: schedule.Keep{Last: kept}})
 	return http.StatusCreated, seen(one), err
 }
 

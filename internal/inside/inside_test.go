@@ -16,7 +16,6 @@ import (
 	"bulkhead/internal/inside"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
-	"bulkhead/internal/sandbox/schedule"
 	"bulkhead/test/leak"
 )
 
@@ -37,8 +36,8 @@ func (w *world) Timeline(ref string) (sandbox.Sandbox, []pool.Snapshot, error) {
 	return sandbox.Sandbox{}, []pool.Snapshot{{ID: "s1", Meta: pool.Meta{Name: "monday", Cause: "manual"}}}, w.fails
 }
 
-func (w *world) SnapshotFor(_ context.Context, ref, cause string, keep schedule.Keep) (pool.Snapshot, error) {
-	w.note("snapshot %s %s %d", ref, cause, keep.Last)
+func (w *world) SnapshotFor(_ context.Context, ref string, why sandbox.Why) (pool.Snapshot, error) {
+	w.note("snapshot %s %s %d", ref, why.Cause, why.Keep.Last)
 	return pool.Snapshot{ID: "s2"}, w.fails
 }
 

@@ -15,6 +15,9 @@ import (
 	"bulkhead/internal/fault"
 )
 
+// LabelWhat is the label that says what a snapshot was taken before.
+const LabelWhat = "what"
+
 // Meta is what the owner of a snapshot says about it. The pool keeps it and
 // uses none of it.
 type Meta struct {

@@ -64,7 +64,7 @@ func (m *Manager) forkPoint(ctx context.Context, source *box, ref string) (snap 
 		snap, err = m.Machines.Pool.Snapshot(rec.Head)
 	default:
 		err = source.do(ctx, lifecycle.Snapshot, func(ctx context.Context) (err error) {
-			snap, err = source.snapshot(ctx, "", causeFork)
+			snap, err = source.snapshot(ctx, source.meta("", causeFork))
 			return err
 		})
 		drop = func() {

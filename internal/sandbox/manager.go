@@ -268,7 +268,7 @@ func (m *Manager) Snapshot(ctx context.Context, ref, as string) (snap pool.Snaps
 		return snap, err
 	}
 	err = b.do(ctx, lifecycle.Snapshot, func(ctx context.Context) (err error) {
-		snap, err = b.snapshot(ctx, as, causeManual)
+		snap, err = b.snapshot(ctx, b.meta(as, causeManual))
 		return err
 	})
 	return snap, err
@@ -342,24 +342,24 @@ func (m *Manager) loadable(ctx context.Context, s pool.Snapshot) error {
 	return nil
 }
 
-// Start boots a stopped or crashed sandbox from its disk.
-func (m *Manager) Start(ctx context.Context, ref string) (Sandbox, error) {
+// ask has the owner of a sandbox do something, and returns what it is then.
+func (m *Manager) ask(ctx context.Context, ref string, event lifecycle.Event, do func(*box, context.Context) error) (Sandbox, error) {
 	b, err := m.find(ref)
 	if err != nil {
 		return Sandbox{}, err
 	}
-	err = b.do(ctx, lifecycle.Start, b.start)
+	err = b.do(ctx, event, func(ctx context.Context) error { return do(b, ctx) })
 	return b.view(), err
+}
+
+// Start boots a stopped or crashed sandbox from its disk.
+func (m *Manager) Start(ctx context.Context, ref string) (Sandbox, error) {
+	return m.ask(ctx, ref, lifecycle.Start, (*box).start)
 }
 
 // Restart ends a machine, if it runs, and boots it from its disk.
 func (m *Manager) Restart(ctx context.Context, ref string) (Sandbox, error) {
-	b, err := m.find(ref)
-	if err != nil {
-		return Sandbox{}, err
-	}
-	err = b.do(ctx, lifecycle.Restart, b.start)
-	return b.view(), err
+	return m.ask(ctx, ref, lifecycle.Restart, (*box).start)
 }
 
 // Remove ends a sandbox and removes all that it has, snapshots included. It

@@ -62,7 +62,7 @@ func (b *box) create(ctx context.Context, from pool.SnapshotID, origin ID) (err 
 }
 
 // snapshot takes a snapshot of the running machine, which goes on.
-func (b *box) snapshot(ctx context.Context, name, cause string) (snap pool.Snapshot, err error) {
+func (b *box) snapshot(ctx context.Context, meta pool.Meta) (snap pool.Snapshot, err error) {
 	defer func() {
 		if err == nil {
 			b.settle(ctx, lifecycle.Ended, "")
@@ -78,16 +78,18 @@ func (b *box) snapshot(ctx context.Context, name, cause string) (snap pool.Snaps
 	if _, err := b.guest(ctx); err != nil {
 		return snap, err
 	}
-	snap, at, err := b.m.Machines.Take(ctx, b.machine(), b.poolID(), b.meta(name, cause))
+	snap, at, err := b.m.Machines.Take(ctx, b.machine(), b.poolID(), meta)
 	if err != nil {
 		return snap, b.explain("snapshot", err)
 	}
 	b.setHead(snap.ID)
 	b.took(snap.Created)
 	b.log.InfoContext(ctx, "snapshot taken", "snapshot", string(snap.ID), "stopped", at.Stopped, "frozen", at.Frozen)
-	b.m.Events.Append(ctx, "snapshot.taken", string(rec.ID), map[string]string{
-		"snapshot": string(snap.ID), "name": name, "cause": cause, "stopped": at.Stopped.String(),
-	})
+	fields := map[string]string{"snapshot": string(snap.ID), "name": meta.Name, "cause": meta.Cause, "stopped": at.Stopped.String()}
+	if what := meta.Labels[pool.LabelWhat]; what != "" {
+		fields["what"] = what
+	}
+	b.m.Events.Append(ctx, "snapshot.taken", string(rec.ID), fields)
 	return snap, nil
 }
 

@@ -15,12 +15,7 @@ import (
 // the host but a snapshot. Whatever is asked of it later resumes it, unless
 // stay says that only Resume does.
 func (m *Manager) Pause(ctx context.Context, ref string, stay bool) (Sandbox, error) {
-	b, err := m.find(ref)
-	if err != nil {
-		return Sandbox{}, err
-	}
-	err = b.do(ctx, lifecycle.Pause, func(ctx context.Context) error { return b.pause(ctx, stay) })
-	return b.view(), err
+	return m.ask(ctx, ref, lifecycle.Pause, func(b *box, ctx context.Context) error { return b.pause(ctx, stay) })
 }
 
 // PauseIdle pauses a sandbox like Pause, unless it has come to be used.
@@ -40,12 +35,7 @@ func (m *Manager) PauseIdle(ctx context.Context, ref string) error {
 
 // Resume brings a paused machine back where it was.
 func (m *Manager) Resume(ctx context.Context, ref string) (Sandbox, error) {
-	b, err := m.find(ref)
-	if err != nil {
-		return Sandbox{}, err
-	}
-	err = b.do(ctx, lifecycle.Resume, b.resume)
-	return b.view(), err
+	return m.ask(ctx, ref, lifecycle.Resume, (*box).resume)
 }
 
 // Wake resumes a sandbox that is paused and may be woken; it returns at once

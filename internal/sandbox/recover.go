@@ -10,6 +10,7 @@ import (
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/look"
 	"bulkhead/internal/sandbox/template"
 )
 
@@ -148,7 +149,7 @@ func (b *box) thaw(log *slog.Logger) {
 	}
 }
 
-// sweep has the templates release what an interrupted build left. Whatever
+// sweep has released what interrupted builds and looks left. Whatever
 // else no record names is left alone and reported: records come before things
 // and go after them, so it can only mean that records were lost, and then the
 // pool is all that is left.
@@ -158,9 +159,12 @@ func (m *Manager) sweep(ctx context.Context, known map[ID]bool) error {
 		return err
 	}
 	for _, id := range machines {
-		if !known[ID(id)] && !template.Owns(id) {
+		if !known[ID(id)] && !template.Owns(id) && !look.Owns(id) {
 			m.Log.ErrorContext(ctx, "machine without a record left alone", "sandbox", string(id))
 		}
+	}
+	if err := (look.Looker{Machines: m.Machines}).Sweep(ctx, machines); err != nil {
+		return err
 	}
 	return m.Templates.Sweep(ctx, machines)
 }

@@ -6,27 +6,26 @@ import (
 
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/risk"
 	"bulkhead/internal/sandbox/schedule"
 )
 
 // SetSchedule changes what is done for a sandbox while nobody looks.
 func (m *Manager) SetSchedule(ctx context.Context, ref string, s schedule.Schedule) (Sandbox, error) {
 	s, err := s.Normal()
+	if err == nil {
+		err = risk.Check(s.Before.Commands)
+	}
 	if err != nil {
 		return Sandbox{}, err
 	}
-	b, err := m.find(ref)
-	if err != nil {
-		return Sandbox{}, err
-	}
-	err = b.do(ctx, lifecycle.Adjust, func(ctx context.Context) error {
+	return m.ask(ctx, ref, lifecycle.Adjust, func(b *box, ctx context.Context) error {
 		b.mu.Lock()
 		b.rec.Schedule = s
 		rec := b.rec
 		b.mu.Unlock()
 		return m.Store.Save(ctx, rec)
 	})
-	return b.view(), err
 }
 
 // Scheduled is a sandbox that has a schedule, and how it is used.
@@ -111,18 +110,31 @@ func (m *Manager) Use(ref string) (done func(), err error) {
 	return b.use(), nil
 }
 
-// SnapshotFor takes a snapshot that nobody names, for a cause, and removes those
-// of this cause that are not to be kept any more.
-func (m *Manager) SnapshotFor(ctx context.Context, ref, cause string, keep schedule.Keep) (snap pool.Snapshot, err error) {
+// Why says why a snapshot is taken that nobody names.
+type Why struct {
+	Cause string
+	// What is the one thing that it is for; "" for nothing in particular.
+	What string
+	// Keep says how many of this cause stay.
+	Keep schedule.Keep
+}
+
+// SnapshotFor takes a snapshot that nobody names, and removes those of its cause
+// that are not to be kept any more.
+func (m *Manager) SnapshotFor(ctx context.Context, ref string, why Why) (snap pool.Snapshot, err error) {
 	b, err := m.find(ref)
 	if err != nil {
 		return snap, err
 	}
 	err = b.do(ctx, lifecycle.Snapshot, func(ctx context.Context) (err error) {
-		if snap, err = b.snapshot(ctx, "", cause); err != nil {
+		meta := b.meta("", why.Cause)
+		if why.What != "" {
+			meta.Labels = map[string]string{pool.LabelWhat: why.What}
+		}
+		if snap, err = b.snapshot(ctx, meta); err != nil {
 			return err
 		}
-		return b.history().Thin(ctx, cause, keep, snap.ID)
+		return b.history().Thin(ctx, why.Cause, why.Keep, snap.ID)
 	})
 	return snap, err
 }

@@ -26,7 +26,8 @@ type Sandboxes interface {
 	// and, once that grew too large and was renamed, console.log.1. Neither
 	// need exist. What is in the files is the guest's.
 	Console(ctx context.Context, ref string) (folder string, err error)
-	// Transport carries HTTP to the agent in a running sandbox; the host of a
+	// Transport carries HTTP to the agent in a running sandbox, or, for a ref
+	// like otter@monday, in a snapshot, for one request; the host of a
 	// request's URL means nothing to it. It bounds the size of response
 	// headers and honours a request's context. fault.NotFound,
 	// fault.WrongState or fault.Unavailable say that nobody is there.
@@ -56,6 +57,9 @@ type Snapshots interface {
 	Remove(ctx context.Context, ref, snapshot string) error
 	Timeline(ctx context.Context, ref string) (client.Timeline, error)
 	Rollback(ctx context.Context, ref string, req client.RollbackRequest) (client.RollbackResult, error)
+	// Diff tells which files differ between two snapshots; "" is the machine as
+	// it is now. It ends after the first error.
+	Diff(ctx context.Context, ref, from, to string) iter.Seq2[client.FileChange, error]
 }
 
 // Egress is what sandboxes may talk to. A policy that has a mistake is

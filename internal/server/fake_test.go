@@ -72,6 +72,11 @@ type fakeSnapshots struct {
 	remove   func(context.Context, string, string) error
 	timeline func(context.Context, string) (client.Timeline, error)
 	rollback func(context.Context, string, client.RollbackRequest) (client.RollbackResult, error)
+	diff     func(ref, from, to string) iter.Seq2[client.FileChange, error]
+}
+
+func (f fakeSnapshots) Diff(_ context.Context, ref, from, to string) iter.Seq2[client.FileChange, error] {
+	return f.diff(ref, from, to)
 }
 
 func (f fakeSnapshots) Take(ctx context.Context, ref string, r client.SnapshotRequest) (client.Snapshot, error) {

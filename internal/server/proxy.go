@@ -91,7 +91,7 @@ func guestAddress(r *http.Request) (ref string, port int, err error) {
 			return "", 0, fault.New(fault.Invalid, "missing header %s", h)
 		}
 	}
-	if ref, err = parseRef("sandbox", r.Header.Get(sandboxHeader)); err != nil {
+	if ref, err = parseMoment(r.Header.Get(sandboxHeader)); err != nil {
 		return "", 0, err
 	}
 	n, err := strconv.ParseUint(r.Header.Get(portHeader), 10, 16)
@@ -102,6 +102,21 @@ func guestAddress(r *http.Request) (ref string, port int, err error) {
 		return "", 0, fault.New(fault.Invalid, "%s without a path does not reach a sandbox", oneLine(r.Method))
 	}
 	return ref, int(n), nil
+}
+
+// parseMoment returns s if it can name a sandbox, or a snapshot of one after
+// an @.
+func parseMoment(s string) (string, error) {
+	ref, snapshot, past := strings.Cut(s, "@")
+	if _, err := parseRef("sandbox", ref); err != nil {
+		return "", err
+	}
+	if past {
+		if _, err := parseRef("snapshot", snapshot); err != nil {
+			return "", err
+		}
+	}
+	return s, nil
 }
 
 // isHostOnly looks at every part of the path, because the agent's own router

@@ -41,6 +41,8 @@ func (s *Server) routes() {
 		return s.Snapshots.Rollback(ctx, ref, req)
 	}))
 
+	s.stream("GET /sandboxes/{ref}/diff", s.diff)
+
 	s.stream("POST /sandboxes/{ref}/ports/{port}", s.port)
 	s.egressRoutes()
 	s.secretRoutes()

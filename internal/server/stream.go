@@ -86,6 +86,44 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// diff answers with the files that differ between two moments of a sandbox, a
+// line each.
+func (s *Server) diff(w http.ResponseWriter, r *http.Request) error {
+	ref, err := sandboxRef(r)
+	if err != nil {
+		return err
+	}
+	var ends [2]string
+	for i, key := range []string{"from", "to"} {
+		if v := r.URL.Query().Get(key); v != "" {
+			if ends[i], err = parseRef("snapshot", v); err != nil {
+				return err
+			}
+		}
+	}
+	var out *lines
+	begin := func() error {
+		l, err := newLines(w)
+		out = &l
+		return err
+	}
+	for c, err := range s.Snapshots.Diff(r.Context(), ref, ends[0], ends[1]) {
+		if err == nil && out == nil {
+			err = begin()
+		}
+		if err == nil {
+			err = out.write(c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if out == nil {
+		return begin()
+	}
+	return nil
+}
+
 func (s *Server) eventQuery(r *http.Request) (q EventQuery, err error) {
 	since, err := countParam(r, "since")
 	if err != nil {

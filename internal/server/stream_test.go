@@ -358,3 +358,45 @@ func TestConsoleOfUnknownSandbox(t *testing.T) {
 		t.Errorf("answer = %d %s, want 404", status, body)
 	}
 }
+
+func TestDiff(t *testing.T) {
+	change := client.FileChange{Kind: "added", Path: "/srv/f", SizeAfter: 3}
+	for name, tt := range map[string]struct {
+		path   string
+		found  []client.FileChange
+		err    error
+		status int
+		want   string
+	}{
+		"some":          {path: "?from=monday&to=tuesday", found: []client.FileChange{change}, status: 200, want: `"path":"/srv/f"`},
+		"none":          {path: "?from=monday", status: 200},
+		"no snapshot":   {path: "?from=monday", err: fault.New(fault.NotFound, "no such snapshot"), status: 404, want: "no such snapshot"},
+		"no reference":  {path: "?from=../x", status: 400, want: "not the id or name"},
+		"no references": {path: "?from=a&to=%00", status: 400, want: "not the id or name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := ""
+			var f fake
+			f.diff = func(ref, from, to string) iter.Seq2[client.FileChange, error] {
+				asked = ref + " " + from + " " + to
+				return func(yield func(client.FileChange, error) bool) {
+					for _, c := range tt.found {
+						if !yield(c, nil) {
+							return
+						}
+					}
+					if tt.err != nil {
+						yield(client.FileChange{}, tt.err)
+					}
+				}
+			}
+			status, body, _ := do(t, start(t, f), "GET", "/sandboxes/otter/diff"+tt.path, "")
+			if status != tt.status || !strings.Contains(body, tt.want) {
+				t.Errorf("%d, %s", status, body)
+			}
+			if name == "some" && asked != "otter monday tuesday" {
+				t.Errorf("asked is %q", asked)
+			}
+		})
+	}
+}

@@ -33,7 +33,7 @@ const (
 	// measured before it counts as too long: what else the host does comes and
 	// goes, what a guest can take from its neighbour does not.
 	fair  = 2.0
-	tries = 3
+	tries = 6
 
 	// daemonBudget is what the daemon may take with two sandboxes, in bytes.
 	daemonBudget = 42 << 20

@@ -19,12 +19,12 @@ import (
 var layers = [][]string{
 	{"cmd/bulkhead", "cmd/bulkhead-guest"},
 	{"internal/cli", "internal/daemon"},
-	{"internal/attack", "internal/doctor", "internal/egress", "internal/inside", "internal/reclaim", "internal/server", "internal/sqlite", "internal/watchdog"},
+	{"internal/attack", "internal/caution", "internal/doctor", "internal/egress", "internal/inside", "internal/reclaim", "internal/server", "internal/sqlite", "internal/watchdog"},
 	{"internal/sandbox"},
 	{"internal/audit", "internal/guest", "internal/guestd", "internal/image", "internal/journal", "internal/pool", "internal/vmm"},
 	{"client", "internal/config", "internal/jail", "internal/link", "internal/network", "internal/secret"},
 	{"proto/filesystem", "proto/machine", "proto/process"},
-	{"internal/addressing", "internal/cgroup", "internal/duplex", "internal/durable", "internal/fault", "internal/single", "internal/unwind"},
+	{"internal/addressing", "internal/cgroup", "internal/compare", "internal/duplex", "internal/durable", "internal/fault", "internal/single", "internal/unwind"},
 }
 
 // fence says what a package must not know, over and above the layers. A name
@@ -53,6 +53,7 @@ var fences = []fence{
 		why: "a cage is data: the jail does not know what runs in it"},
 	{pkg: "internal/egress/...", may: []string{"internal/network", "internal/durable", "internal/fault", "internal/single", "internal/unwind"},
 		why: "the perimeter must be testable without machines"},
+	{pkg: "internal/compare", may: []string{}, never: []string{"os", "net", "sync", "context"}, why: "what differs is a pure question"},
 	{pkg: "internal/watchdog", may: []string{"internal/sandbox/schedule"}, why: "it judges by what it is told and has done what is due"},
 	{pkg: "internal/reclaim", may: []string{"internal/sandbox/schedule"}, why: "it judges by what it is told and has done what is due"},
 	{pkg: "internal/sandbox/schedule", may: []string{"internal/fault"}, never: []string{"os", "net", "sync", "context"}, why: "schedules are pure"},

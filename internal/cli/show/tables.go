@@ -121,6 +121,24 @@ func cage(row func(k, format string, args ...any), c *client.Cage) {
 	}
 }
 
+// FileChange returns the line of a file that differs.
+func FileChange(c client.FileChange) string {
+	path := OneLine(c.Path)
+	if c.Folder {
+		path += "/"
+	}
+	switch c.Kind {
+	case "added":
+		return "+ " + path
+	case "removed":
+		return "- " + path
+	}
+	if c.SizeBefore == c.SizeAfter {
+		return "~ " + path
+	}
+	return fmt.Sprintf("~ %s  %s, was %s", path, Bytes(c.SizeAfter), Bytes(c.SizeBefore))
+}
+
 // Event returns the line of an event.
 func Event(e client.Event) string {
 	text := fmt.Sprintf("%s %s %s", e.Time.Local().Format(time.DateTime), e.Type, Short(e.SandboxID))

@@ -49,7 +49,7 @@ func Timeline(w io.Writer, t client.Timeline) {
 			mark = "*"
 		}
 		fmt.Fprintf(w, "%s%s %s\t%s\t%s\t%s\t%s\n", deepest(n.branch), mark, Clip(n.Name, 18), Short(n.ID),
-			n.CreatedAt.Local().Format("2006-01-02 15:04"), Clip(n.Cause, 8), Bytes(n.OwnBytes))
+			n.CreatedAt.Local().Format("2006-01-02 15:04"), Clip(n.Cause, 15), Bytes(n.OwnBytes))
 		kids := children[n.ID]
 		if len(kids) == 0 {
 			continue

@@ -26,7 +26,8 @@ import (
 	"bulkhead/internal/fault"
 )
 
-// Path is a path in a sandbox. A relative one begins at the user's home.
+// Path is a path in a sandbox, or, as in otter@monday, in a snapshot of one. A
+// relative one begins at the user's home.
 type Path struct{ Sandbox, Path string }
 
 // Parse tells SANDBOX:/path from a path here, which may hold a colon if it
@@ -113,7 +114,8 @@ func (t Transfer) Out(ctx context.Context, from Path, target string) (tally arch
 	if err != nil {
 		return tally, err
 	}
-	s, err := t.API.Sandbox(ctx, from.Sandbox)
+	ref, _, _ := strings.Cut(from.Sandbox, "@")
+	s, err := t.API.Sandbox(ctx, ref)
 	if err != nil {
 		return tally, err
 	}

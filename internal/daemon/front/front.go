@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"bulkhead/client"
+	"bulkhead/internal/caution"
 	"bulkhead/internal/config"
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
@@ -38,6 +39,7 @@ type Front struct {
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
 	Vault     *secret.Vault
+	Guard     *caution.Guard
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
 	Unhealthy func(id string) string
 	Events    store.Events
@@ -264,7 +266,7 @@ func (a *Front) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot,
 	}
 	return client.Snapshot{
 		ID: string(s.ID), Name: s.Name, SandboxID: s.Sandbox, Parent: string(s.Parent),
-		CreatedAt: s.Created, Cause: s.Cause, OwnBytes: own,
+		CreatedAt: s.Created, Cause: s.Cause, What: s.Labels[pool.LabelWhat], OwnBytes: own,
 		StoppedMS: float64(s.Stopped.Microseconds()) / 1000,
 	}, nil
 }

@@ -86,6 +86,15 @@ func (l *Ledger) use(destination string) *Use {
 	return u
 }
 
+// Knows reports whether there was a connection to a destination. Those beyond
+// the bound are known.
+func (l *Ledger) Knows(destination string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.uses[destination]
+	return ok || len(l.uses) >= keptUses
+}
+
 // Opened counts a connection.
 func (l *Ledger) Opened(destination string) {
 	l.mu.Lock()

@@ -80,6 +80,8 @@ type Network interface {
 	// Inherit gives a machine that is about to be made what another may talk
 	// to, and what it was told about names.
 	Inherit(ctx context.Context, from, to string) error
+	// Isolate has a machine that is about to be made talk to nobody.
+	Isolate(ctx context.Context, id string) error
 	// Renew makes void what a machine was given of secrets. It comes before the
 	// machine is started as it was at an earlier time.
 	Renew(ctx context.Context, id string) error
@@ -189,7 +191,24 @@ func (r *Runner) Restore(ctx context.Context, id pool.MachineID, size Size, iden
 	if err != nil {
 		return nil, err
 	}
-	return r.bringUp(ctx, spec, bringUp{identity, restoreTimeout, func(spec vmm.Spec) (vmm.Machine, error) {
+	return r.bringUp(ctx, spec, bringUp{restoreTimeout, r.restoring(ctx, state), r.greeting(identity)})
+}
+
+// RestoreFrozen starts a machine like Restore, but leaves it as it is: nothing
+// runs in it but its agent, and clock and randomness are those of the past.
+func (r *Runner) RestoreFrozen(ctx context.Context, id pool.MachineID, size Size) (*Machine, error) {
+	spec, state, err := r.Spec(id, size)
+	if err != nil {
+		return nil, err
+	}
+	return r.bringUp(ctx, spec, bringUp{restoreTimeout, r.restoring(ctx, state), func(ctx context.Context, vm vmm.Machine, _ Link) (Guest, error) {
+		return r.connect(ctx, vm)
+	}})
+}
+
+// restoring returns what starts a machine from a saved state.
+func (r *Runner) restoring(ctx context.Context, state string) func(vmm.Spec) (vmm.Machine, error) {
+	return func(spec vmm.Spec) (vmm.Machine, error) {
 		vm, err := r.Driver.Restore(ctx, spec, state)
 		if err != nil {
 			return nil, fmt.Errorf("load machine: %w", err)
@@ -198,7 +217,7 @@ func (r *Runner) Restore(ctx context.Context, id pool.MachineID, size Size, iden
 			return nil, errors.Join(fmt.Errorf("continue machine: %w", err), vm.Kill(context.WithoutCancel(ctx)))
 		}
 		return vm, nil
-	}})
+	}
 }
 
 // Boot starts a machine from power-on and returns when its agent has
@@ -208,16 +227,23 @@ func (r *Runner) Boot(ctx context.Context, id pool.MachineID, size Size, identit
 	if err != nil {
 		return nil, err
 	}
-	return r.bringUp(ctx, spec, bringUp{identity, BootTimeout, func(spec vmm.Spec) (vmm.Machine, error) {
-		return r.Driver.Boot(ctx, spec)
-	}})
+	boot := func(spec vmm.Spec) (vmm.Machine, error) { return r.Driver.Boot(ctx, spec) }
+	return r.bringUp(ctx, spec, bringUp{BootTimeout, boot, r.greeting(identity)})
+}
+
+// greeting returns what connects to the agent of a machine that has just been
+// started, and has it make the machine right.
+func (r *Runner) greeting(identity *machine.Identity) func(context.Context, vmm.Machine, Link) (Guest, error) {
+	return func(ctx context.Context, vm vmm.Machine, l Link) (Guest, error) {
+		return r.greet(ctx, vm, identity, l.Trust())
+	}
 }
 
 // bringUp is a way to come to a running machine.
 type bringUp struct {
-	identity *machine.Identity
-	limit    time.Duration
-	start    func(vmm.Spec) (vmm.Machine, error)
+	limit time.Duration
+	start func(vmm.Spec) (vmm.Machine, error)
+	greet func(context.Context, vmm.Machine, Link) (Guest, error)
 }
 
 func (r *Runner) bringUp(ctx context.Context, spec vmm.Spec, b bringUp) (m *Machine, err error) {
@@ -236,7 +262,7 @@ func (r *Runner) bringUp(ctx context.Context, spec vmm.Spec, b bringUp) (m *Mach
 	undo.Add("kill VMM", vm.Kill)
 	ctx, cancel := context.WithTimeoutCause(ctx, b.limit, fmt.Errorf("no answer within %s", b.limit))
 	defer cancel()
-	g, err := r.greet(ctx, vm, b.identity, link.Trust())
+	g, err := b.greet(ctx, vm, link)
 	if err != nil {
 		return nil, fmt.Errorf("guest: %w", err)
 	}
@@ -286,7 +312,7 @@ func (r *Runner) Greet(ctx context.Context, vm vmm.Machine) (Guest, error) {
 	return g, err
 }
 
-func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Identity, trust *machine.Trust) (Guest, error) {
+func (r *Runner) connect(ctx context.Context, vm vmm.Machine) (Guest, error) {
 	conn, err := vm.Guest(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open channel: %w", err)
@@ -294,6 +320,14 @@ func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Id
 	g, err := r.Connect(ctx, conn)
 	if err != nil {
 		return nil, fmt.Errorf("connect to agent: %w", exitedOr(vm, err))
+	}
+	return g, nil
+}
+
+func (r *Runner) greet(ctx context.Context, vm vmm.Machine, identity *machine.Identity, trust *machine.Trust) (Guest, error) {
+	g, err := r.connect(ctx, vm)
+	if err != nil {
+		return nil, err
 	}
 	if err := g.Resume(ctx, identity, trust); err != nil {
 		g.Close()
