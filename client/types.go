@@ -46,13 +46,16 @@ type Sandbox struct {
 	// nothing is known to keep it from work.
 	Unhealthy string `json:"unhealthy,omitempty"`
 	// Hint is the way out of a bad state: a command.
-	Hint      string            `json:"hint,omitempty"`
-	CreatedAt time.Time         `json:"createdAt"`
-	StartedAt time.Time         `json:"startedAt"`
-	CPUs      int               `json:"cpuCount"`
-	MemoryMB  int               `json:"memoryMB"`
-	DiskMB    int               `json:"diskSizeMB"`
-	Metadata  map[string]string `json:"metadata,omitempty"`
+	Hint      string    `json:"hint,omitempty"`
+	CreatedAt time.Time `json:"createdAt"`
+	StartedAt time.Time `json:"startedAt"`
+	CPUs      int       `json:"cpuCount"`
+	MemoryMB  int       `json:"memoryMB"`
+	// MemoryUsedMB is the memory that the host spends on it now, that of its VMM
+	// included, in MiB.
+	MemoryUsedMB int               `json:"memoryUsedMB,omitempty"`
+	DiskMB       int               `json:"diskSizeMB"`
+	Metadata     map[string]string `json:"metadata,omitempty"`
 	// Head is the snapshot that the machine was last equal to.
 	Head string `json:"head,omitempty"`
 	// Schedule is what is done for it while nobody looks; nil for nothing.

@@ -1,6 +1,6 @@
 // Command bulkhead-guest is everything of ours inside a guest: /init of the
-// initramfs, the init of images that have none, and the agent that the host
-// speaks to.
+// initramfs, the init of images that have none, the agent that the host
+// speaks to, and the commands by which a machine asks for its own snapshots.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkhead/internal/guestd/ask"
 	"bulkhead/internal/guestd/boot"
 	"bulkhead/internal/guestd/files"
 	"bulkhead/internal/guestd/machine"
@@ -32,6 +33,9 @@ var version = "0.0.0-dev"
 func main() {
 	process.StandIn()
 	boot.Run()
+	if len(os.Args) > 1 {
+		os.Exit(ask.Client{Base: ask.URL, Out: os.Stdout, Err: os.Stderr}.Run(context.Background(), os.Args[1:]))
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := serve(context.Background(), log); err != nil {
 		log.Error("agent ends", "err", err)

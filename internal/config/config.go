@@ -68,11 +68,23 @@ type Config struct {
 	// Egress is the preset that new sandboxes get: "none", "packages" or
 	// "public".
 	Egress string
+	// Limits are how much of the host machines may have.
+	Limits Limits
 	// LogLevel and LogFormat ("text" or "json") are for the daemon's log.
 	LogLevel  slog.Level
 	LogFormat string
 	// Template is what a template gets that does not say more.
 	Template Template
+}
+
+// Limits bound all sandboxes together. 0 leaves a number to the host's size.
+type Limits struct {
+	// Sandboxes is how many there may be.
+	Sandboxes int
+	// MemoryMiB and CPUs are of machines that run.
+	MemoryMiB, CPUs int
+	// Snapshots is how many one sandbox may have.
+	Snapshots int
 }
 
 // Template is the default size of a template's machines.
@@ -95,7 +107,7 @@ func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
 		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
-		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192},
+		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500},
 	}
 	if err := c.applyFile(src.File); err != nil {
 		return Config{}, err
@@ -193,8 +205,8 @@ func (c *Config) applyMapping(n *yaml.Node, prefix string, seen map[string]bool)
 
 func (c *Config) applyNode(name string, value *yaml.Node, seen map[string]bool) error {
 	switch {
-	case name == "template" && value.Kind == yaml.MappingNode:
-		return c.applyMapping(value, "template.", seen)
+	case (name == "template" || name == "limits") && value.Kind == yaml.MappingNode:
+		return c.applyMapping(value, name+".", seen)
 	case value.Kind != yaml.ScalarNode:
 		return fmt.Errorf("line %d: %s: want one plain value", value.Line, name)
 	case value.Tag == "!!null":

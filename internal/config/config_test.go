@@ -28,6 +28,7 @@ func defaults(t *testing.T) config.Config {
 		GuestAgent: filepath.Join(filepath.Dir(exe), "bulkhead-guest"),
 		LogLevel:   slog.LevelInfo, LogFormat: "text",
 		Template: config.Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192},
+		Limits:   config.Limits{Sandboxes: 1000, Snapshots: 500},
 	}
 }
 
@@ -59,6 +60,11 @@ template:
   cpus: 4
   memory_mib: 1024
   disk_mib: 2048
+limits:
+  sandboxes: 4
+  memory_mib: 2048
+  cpus: 8
+  snapshots: 20
 `
 
 func TestLoad(t *testing.T) {
@@ -68,6 +74,7 @@ func TestLoad(t *testing.T) {
 		LogLevel: slog.LevelDebug, LogFormat: "json",
 		Jail: "degraded", JailFirstUID: 70000, JailUIDs: 16, Egress: "none",
 		Template: config.Template{CPUs: 4, MemoryMiB: 1024, DiskMiB: 2048},
+		Limits:   config.Limits{Sandboxes: 4, MemoryMiB: 2048, CPUs: 8, Snapshots: 20},
 	}
 	tests := map[string]struct {
 		content  string

@@ -36,6 +36,7 @@ import (
 	"bulkhead/internal/jail"
 	"bulkhead/internal/journal"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/template"
@@ -141,7 +142,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	dog := &watchdog.Dog{Sandboxes: watched{heart, log}, Clock: d.Clock, Log: d.Log}
-	stop := d.tend(ctx, tended{heart, border, d.Log}, dog)
+	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog)
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
@@ -243,7 +244,7 @@ func (d *Daemon) heart(p parts) (*heart, error) {
 	})
 	manager := sandbox.New(sandbox.Parts{
 		Machines: runner, Templates: prepared, Store: store.Records{Rows: p.db.Sandboxes()},
-		Events: p.events, Clock: d.Clock, Log: d.Log,
+		Events: p.events, Limits: limits(d.Config.Limits), Clock: d.Clock, Log: d.Log,
 	})
 	return &heart{
 		Manager: manager, templates: prepared,

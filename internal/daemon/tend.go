@@ -3,9 +3,11 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
+	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
@@ -30,6 +32,7 @@ func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop fu
 			case <-ticks:
 				keeper.Look(ctx)
 				dog.Look(ctx)
+				t.readGauge(ctx)
 			case <-ctx.Done():
 				return
 			}
@@ -47,7 +50,24 @@ func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop fu
 type tended struct {
 	*heart
 	border *egress.Perimeter
+	events store.Events
+	gauge  *reclaim.Gauge
 	log    *slog.Logger
+}
+
+// readGauge tells when the pool runs low.
+func (t tended) readGauge(ctx context.Context) {
+	u, err := t.Machines.Pool.Usage()
+	if err != nil {
+		t.log.ErrorContext(ctx, "pool does not say how full it is", "err", err)
+		return
+	}
+	if level, changed := t.gauge.Read(u.Free, u.Total); changed {
+		t.log.WarnContext(ctx, "the pool's room is "+level, "free", u.Free, "total", u.Total)
+		t.events.Append(ctx, "pool."+level, "", map[string]string{
+			"free": strconv.FormatInt(u.Free, 10), "total": strconv.FormatInt(u.Total, 10),
+		})
+	}
 }
 
 func (t tended) Tended(ctx context.Context) []reclaim.Tended {

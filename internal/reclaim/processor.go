@@ -27,3 +27,17 @@ func ProcessorTime(pid int) (time.Duration, error) {
 	}
 	return time.Duration(ticks) * (time.Second / 100), nil
 }
+
+// Resident is the memory that a process has, in MiB; 0 for one that has ended.
+func Resident(pid int) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	fields := bytes.Fields(b)
+	if err != nil || len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.Atoi(string(fields[1])) // resident (proc_pid_statm(5))
+	if err != nil {
+		return 0
+	}
+	return pages * os.Getpagesize() >> 20
+}

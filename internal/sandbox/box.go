@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -111,6 +112,9 @@ func (b *box) apply(ctx context.Context, j job) error {
 	if j.event == lifecycle.Hold {
 		reason = heldReason
 	}
+	if err := b.room(j.event); err != nil {
+		return err
+	}
 	if err := b.transition(ctx, j.event, reason); err != nil {
 		return err
 	}
@@ -118,6 +122,33 @@ func (b *box) apply(ctx context.Context, j job) error {
 		return j.run(ctx)
 	}
 	return b.interruptible(ctx, j.run)
+}
+
+// room refuses what the host has no room for. A rollback is never refused: it is
+// the way out.
+func (b *box) room(event lifecycle.Event) error {
+	rec := b.record()
+	switch event {
+	case lifecycle.Snapshot:
+		have, err := b.history().All()
+		if err == nil {
+			err = b.m.Limits.Snapshot(len(have))
+		}
+		return b.about("snapshot", err)
+	case lifecycle.Start, lifecycle.Restart, lifecycle.Resume:
+		if !rec.State.Live() {
+			return b.about(string(event), b.m.roomFor(rec.Size))
+		}
+	}
+	return nil
+}
+
+// about says which sandbox an error is about; nil stays nil.
+func (b *box) about(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s sandbox %s: %w", op, b.record().Name, err)
 }
 
 // interruptible calls f with a context that a removal ends.

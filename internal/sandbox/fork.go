@@ -100,13 +100,7 @@ func (m *Manager) dropForkPoint(source *box, id pool.SnapshotID) {
 func (m *Manager) reserveForks(source *box, spec ForkSpec) (forks []*box, err error) {
 	from := source.record()
 	for i := range spec.Count {
-		as := spec.Name
-		switch {
-		case as == "":
-			as = name.Derived(from.Name)
-		case spec.Count > 1:
-			as = fmt.Sprintf("%s-%d", as, i+1)
-		}
+		as := name.Numbered(spec.Name, from.Name, i, spec.Count)
 		err := name.Check("sandbox", as)
 		var b *box
 		if err == nil {

@@ -3,16 +3,17 @@ package sandbox
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/capacity"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/name"
@@ -24,6 +25,7 @@ type Parts struct {
 	Templates Templates
 	Store     Store
 	Events    Events
+	Limits    capacity.Limits
 	// Clock is the host's time.
 	Clock func() time.Time
 	Log   *slog.Logger
@@ -158,11 +160,31 @@ func (m *Manager) reserve(rec Record) (*box, error) {
 			return nil, fault.New(fault.Exists, "sandbox %s exists already", rec.Name).Hint("choose another --name, or: bulkhead rm %s", rec.Name)
 		}
 	}
+	taken := m.taken()
+	if err := errors.Join(m.Limits.Another(taken), m.Limits.Start(taken, rec.Size)); err != nil {
+		return nil, err
+	}
 	rec.ID, rec.State, rec.Created = newID(), lifecycle.Creating, m.Clock()
 	rec.Identity.Hostname, rec.Identity.MachineID = rec.Name, name.MachineID()
 	b := newBox(m, rec, nil)
 	m.boxes[rec.ID] = b
 	return b, nil
+}
+
+// taken is what all sandboxes take of the host. mu is held.
+func (m *Manager) taken() (t capacity.Taken) {
+	for _, b := range m.boxes {
+		rec := b.record()
+		t.Add(rec.State == lifecycle.Creating || rec.State.Live(), rec.Size)
+	}
+	return t
+}
+
+// roomFor refuses to start a machine that the host has no room for.
+func (m *Manager) roomFor(size live.Size) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.Limits.Start(m.taken(), size)
 }
 
 // own starts the goroutine that owns b.
@@ -239,16 +261,10 @@ func (m *Manager) Get(ref string) (Sandbox, error) {
 }
 
 func (m *Manager) find(ref string) (*box, error) {
-	var fits []*box
-	for _, b := range m.list() {
+	fits := name.Pick(ref, m.list(), func(b *box) (string, string) {
 		rec := b.record()
-		if ref == string(rec.ID) || ref == rec.Name {
-			return b, nil
-		}
-		if ref != "" && strings.HasPrefix(string(rec.ID), ref) {
-			fits = append(fits, b)
-		}
-	}
+		return string(rec.ID), rec.Name
+	})
 	switch len(fits) {
 	case 1:
 		return fits[0], nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bulkhead/internal/fault"
+	"bulkhead/internal/sandbox/capacity"
 	"bulkhead/internal/sandbox/lifecycle"
 )
 
@@ -14,12 +15,6 @@ import (
 // whose memory file cannot grow (SIGBUS). So all machines are held before it
 // comes to that, and go on by themselves once there is room.
 const (
-	// roomFloor is what must be free for machines to run. They write at most
-	// some 100 MB between two looks.
-	roomFloor = 256 << 20
-	// roomEnough is when held machines go on: well above the floor, so that
-	// they do not stop at once again.
-	roomEnough = 2 * roomFloor
 	// roomEvery is how often is looked. It costs two system calls.
 	roomEvery = 100 * time.Millisecond
 
@@ -41,9 +36,9 @@ func (m *Manager) guardRoom() {
 		switch {
 		case err != nil:
 			m.Log.ErrorContext(m.life, "pool does not say how full it is", "err", err)
-		case u.Free < roomFloor:
+		case u.Free < capacity.Floor:
 			m.each(lifecycle.Running, lifecycle.Hold, (*box).hold)
-		case u.Free > roomEnough:
+		case u.Free > capacity.Enough:
 			m.each(lifecycle.Held, lifecycle.Release, (*box).release)
 		}
 	}

@@ -21,8 +21,14 @@ func TestMachineAsksForItself(t *testing.T) {
 		t.Fatalf("the machine was told %s, the timeline is %+v", answer, line)
 	}
 	id := line.Snapshots[0].ID
-	if got := b.Sh("curl -sS " + url + "/timeline"); !strings.Contains(got, id) {
+	if got := b.Sh("curl -sS " + url + "/timeline; bulkhead-guest timeline"); strings.Count(got, id) != 2 {
 		t.Errorf("it sees %s", got)
+	}
+	if got := b.Sh("bulkhead-guest snapshot"); len(got) != len(id) || got == id {
+		t.Errorf("a second snapshot is %q", got)
+	}
+	if r := b.Exec("bulkhead-guest", "rollback", "never"); r.Code != 1 || !strings.Contains(r.Stderr, "no such snapshot") {
+		t.Errorf("a rollback to nowhere: %+v", r)
 	}
 	// The request is the last thing that this machine does.
 	b.Exec("sh", "-c", `rm -rf /srv /home; curl -sS -d '{"snapshot":"`+id+`"}' `+url+`/rollback; sleep 60`)

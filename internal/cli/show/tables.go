@@ -16,15 +16,23 @@ func Sandboxes(w io.Writer, all []client.Sandbox) {
 	if len(all) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "NAME\tID\tSTATE\tTEMPLATE\tAGE\tHEAD")
+	fmt.Fprintln(w, "NAME\tID\tSTATE\tMEMORY\tTEMPLATE\tAGE\tHEAD")
 	for _, s := range all {
 		state := string(s.State)
 		if s.Unhealthy != "" && s.State == client.StateRunning {
 			state = "unhealthy"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", Clip(s.Name, 20), Short(s.ID), state,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", Clip(s.Name, 20), Short(s.ID), state, spent(s),
 			Clip(s.TemplateID, 14), Age(time.Since(s.CreatedAt)), Short(s.Head))
 	}
+}
+
+// spent is what the host spends on a sandbox, of what that may have.
+func spent(s client.Sandbox) string {
+	if s.VMM == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d/%dM", s.MemoryUsedMB, s.MemoryMB)
 }
 
 // Templates shows a list as lines of a tabwriter.

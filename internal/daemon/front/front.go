@@ -20,6 +20,7 @@ import (
 	"bulkhead/internal/egress"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
@@ -197,6 +198,7 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 	}
 	if b.PID != 0 {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
+		c.MemoryUsedMB = reclaim.Resident(b.PID)
 	}
 	return c, nil
 }

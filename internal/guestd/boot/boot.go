@@ -26,6 +26,7 @@ const (
 	// AgentPath is where the agent lies in a running guest.
 	AgentPath = runDir + "/" + agentName
 	agentName = "bulkhead/bulkhead-guest"
+	command   = "/usr/local/bin/bulkhead-guest"
 	runDir    = "/run"
 	unitName  = "bulkhead-guest.service"
 	// systemd is where every image that has it keeps it.
@@ -119,6 +120,8 @@ func bootMachine() error {
 // images made for containers, would not start the agent, and the host could
 // never get in: such images get ours.
 func startInit() error {
+	// So that it can be called by its name. An image may have no such folder.
+	_ = os.Symlink(AgentPath, command)
 	if _, err := os.Stat(systemd); err != nil {
 		return unix.Exec(AgentPath, []string{initName}, os.Environ())
 	}

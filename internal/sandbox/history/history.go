@@ -9,7 +9,6 @@ package history
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"bulkhead/internal/fault"
@@ -38,15 +37,7 @@ func (h History) Find(ref string) (pool.Snapshot, error) {
 	if err != nil {
 		return pool.Snapshot{}, err
 	}
-	var fits []pool.Snapshot
-	for _, s := range snaps {
-		if ref == string(s.ID) || ref == s.Name {
-			return s, nil
-		}
-		if ref != "" && strings.HasPrefix(string(s.ID), ref) {
-			fits = append(fits, s)
-		}
-	}
+	fits := name.Pick(ref, snaps, func(s pool.Snapshot) (string, string) { return string(s.ID), s.Name })
 	switch len(fits) {
 	case 1:
 		return fits[0], nil

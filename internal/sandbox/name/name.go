@@ -5,6 +5,7 @@ package name
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -79,3 +80,30 @@ func Random(n int) string {
 
 // Derived makes a name up from another one, short enough to be one.
 func Derived(from string) string { return from[:min(len(from), 58)] + "-" + Random(4) }
+
+// Numbered returns the name of the i-th of several that are called as somebody
+// said, or after another one if nobody did.
+func Numbered(said, after string, i, of int) string {
+	switch {
+	case said == "":
+		return Derived(after)
+	case of > 1:
+		return fmt.Sprintf("%s-%d", said, i+1)
+	}
+	return said
+}
+
+// Pick returns those that ref names: the one of this id or name, or all whose
+// id begins with it.
+func Pick[T any](ref string, all []T, of func(T) (id, name string)) (fits []T) {
+	for _, one := range all {
+		id, called := of(one)
+		if ref == id || ref == called {
+			return []T{one}
+		}
+		if ref != "" && strings.HasPrefix(id, ref) {
+			fits = append(fits, one)
+		}
+	}
+	return fits
+}

@@ -1,0 +1,74 @@
+// Package capacity says whether the host has room for one more machine.
+//
+// It is pure: it counts what it is told of. That the pool has room is the pool's
+// own matter.
+package capacity
+
+import (
+	"bulkhead/internal/fault"
+	"bulkhead/internal/sandbox/live"
+)
+
+const (
+	// Floor is what must be free in the pool for machines to run, in bytes. They
+	// write at most some 100 MB between two looks.
+	Floor = 256 << 20
+	// Enough is when machines that stood still go on: well above the floor, so
+	// that they do not stop at once again.
+	Enough = 2 * Floor
+)
+
+// Limits bound all sandboxes together; 0 is no limit.
+type Limits struct {
+	// Sandboxes is how many there may be, Snapshots how many each may have.
+	Sandboxes, Snapshots int
+	// MemoryMiB and CPUs are of machines that run.
+	MemoryMiB, CPUs int
+}
+
+// Taken is what there is.
+type Taken struct {
+	Sandboxes       int
+	MemoryMiB, CPUs int
+}
+
+// Add counts a sandbox, and its machine if that runs.
+func (t *Taken) Add(runs bool, size live.Size) {
+	t.Sandboxes++
+	if runs {
+		t.MemoryMiB += size.MemoryMiB
+		t.CPUs += size.CPUs
+	}
+}
+
+// Another refuses a sandbox more than there may be. The error is
+// fault.Exhausted, as are those of all of these.
+func (l Limits) Another(t Taken) error {
+	if l.Sandboxes > 0 && t.Sandboxes >= l.Sandboxes {
+		return fault.New(fault.Exhausted, "there are %d sandboxes, as many as there may be", t.Sandboxes).
+			Hint("remove one (bulkhead ls), or raise limits.sandboxes")
+	}
+	return nil
+}
+
+// Start refuses to start a machine for which there is no memory or processor.
+func (l Limits) Start(t Taken, size live.Size) error {
+	if l.MemoryMiB > 0 && t.MemoryMiB+size.MemoryMiB > l.MemoryMiB {
+		return fault.New(fault.Exhausted, "machines have %d of %d MiB of memory, and this one needs %d", t.MemoryMiB, l.MemoryMiB, size.MemoryMiB).
+			Hint("pause one (bulkhead ls), or raise limits.memory_mib")
+	}
+	if l.CPUs > 0 && t.CPUs+size.CPUs > l.CPUs {
+		return fault.New(fault.Exhausted, "machines have %d of %d CPUs, and this one needs %d", t.CPUs, l.CPUs, size.CPUs).
+			Hint("pause one (bulkhead ls), or raise limits.cpus")
+	}
+	return nil
+}
+
+// Snapshot refuses a snapshot more than a sandbox may have.
+func (l Limits) Snapshot(have int) error {
+	if l.Snapshots > 0 && have >= l.Snapshots {
+		return fault.New(fault.Exhausted, "it has %d snapshots, as many as it may have", have).
+			Hint("remove some (bulkhead timeline rm), keep fewer (bulkhead schedule --keep), or raise limits.snapshots")
+	}
+	return nil
+}

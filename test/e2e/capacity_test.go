@@ -1,0 +1,47 @@
+package e2e_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"bulkhead/client"
+	"bulkhead/internal/daemon"
+	"bulkhead/test/inside"
+)
+
+// A host that is full says so, and what was paused makes room.
+func TestCapacity(t *testing.T) {
+	h := inside.Run(t, daemon.Daemon{Clock: time.Now}, map[string]string{
+		"limits.sandboxes": "3", "limits.memory_mib": "1100", "limits.snapshots": "2",
+	}).Base()
+	one, two := h.Create("one"), h.Create("two")
+	full := func(says string, args ...string) {
+		t.Helper()
+		if r := h.CLI(args...); r.Code != 7 && r.Code != 125 || !strings.Contains(r.Stderr, says) {
+			t.Errorf("bulkhead %s: %d, %s", strings.Join(args, " "), r.Code, r.Stderr)
+		}
+	}
+	full("1024 of 1100 MiB", "create", "base", "--name", "three")
+	full("1024 of 1100 MiB", "fork", one.Name)
+	h.Must("pause", one.Name)
+	three := h.Create("three")
+	full("3 sandboxes", "create", "base", "--name", "four")
+	full("1024 of 1100 MiB", "exec", one.Name, "--", "true")
+	full("1024 of 1100 MiB", "resume", one.Name)
+	if got := one.Inspect().State; got != client.StatePaused {
+		t.Errorf("refused, it is %s", got)
+	}
+	h.Must("rm", "-f", three.Name)
+	one.Sh("true")
+	h.Must("rm", "-f", one.Name)
+
+	two.Snapshot("a")
+	two.Snapshot("b")
+	full("2 snapshots", "snapshot", two.Name)
+	h.Must("pause", two.Name) // what keeps a machine is no luxury
+	two.Sh("true")
+	h.Must("timeline", "rm", "-f", two.Name, "a")
+	h.Must("timeline", "rm", "-f", two.Name, "b")
+	two.Snapshot("c")
+}

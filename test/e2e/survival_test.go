@@ -1,0 +1,69 @@
+package e2e_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"bulkhead/client"
+	"bulkhead/test/harness"
+)
+
+// What ran when the host went down without a word is booted again, what was
+// paused stays so, and what is to be kept alive comes back.
+func TestHostRestart(t *testing.T) {
+	h := harness.New(t).Base()
+	ran, sleeper, kept := h.Create("ran"), h.Create("sleeper"), h.Create("kept")
+	ran.Sh("echo precious > /srv/f; sync; " + counter)
+	kept.Sh(counter)
+	h.Must("schedule", kept.Name, "--keep-alive")
+	h.Must("pause", sleeper.Name, kept.Name)
+	vmm := ran.Inspect().VMM.PID
+
+	h.Kill()
+	bury(t, vmm)
+	if err := os.WriteFile(filepath.Join(h.Dir, "boot_id"), []byte("of another boot\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	events := follow(t, h, ran)
+	events.story(t, "sandbox.recovered", "sandbox.start", "sandbox.started", "sandbox.brought_back")
+	if got := ran.Sh("cat /srv/f; test -e /run/counter || echo booted"); got != "precious\nbooted" {
+		t.Errorf("what ran says %q", got)
+	}
+	follow(t, h, kept).story(t, "sandbox.paused", "sandbox.resumed")
+	if got := kept.Inspect().State; got != client.StateRunning {
+		t.Errorf("what is to be kept alive is %s", got)
+	}
+	kept.Sh("test -e /run/counter")
+	if got := sleeper.Inspect().State; got != client.StatePaused {
+		t.Errorf("what was paused is %s", got)
+	}
+
+	t.Run("and of the daemon alone nothing is started", func(t *testing.T) {
+		pid := ran.Inspect().VMM.PID
+		h.Kill()
+		bury(t, pid)
+		if err := h.Serve(); err != nil {
+			t.Fatal(err)
+		}
+		if got := ran.Inspect(); got.State != client.StateCrashed {
+			t.Errorf("it is %s", got.State)
+		}
+	})
+}
+
+// bury kills a process that is not ours, and waits until it is gone.
+func bury(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for err := error(nil); !errors.Is(err, syscall.ESRCH); {
+		err = syscall.Kill(pid, 0)
+	}
+}
