@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,11 +51,17 @@ func inWorld(t *testing.T) *world {
 	return w
 }
 
+// ended is what a terminal shows when bulkhead has ended. The shell that says so
+// owns the terminal and waits for a key: the end of its owner hangs a terminal
+// up, and what was not read by then is gone (pty_flush_buffer in the kernel).
+const ended = "\x1e"
+
 // inTerminal runs bulkhead with a terminal of 100 by 30.
 func inTerminal(t *testing.T, args ...string) *console {
 	t.Helper()
 	var err error
-	c := &console{t: t, cmd: exec.Command("bulkhead", args...)}
+	owner := `trap : INT; bulkhead "$@"; code=$?; printf '\036'; read -r _; exit $code`
+	c := &console{t: t, cmd: exec.Command("sh", append([]string{"-c", owner, "sh"}, args...)...)}
 	c.tty, err = pty.StartWithSize(c.cmd, &pty.Winsize{Cols: 100, Rows: 30})
 	if err != nil {
 		t.Fatal(err)
@@ -93,16 +98,11 @@ func (c *console) keys(text string) {
 	}
 }
 
-// ends reads to the end and checks the exit code.
+// ends waits for the end of bulkhead and checks its exit code.
 func (c *console) ends(want int) {
 	c.t.Helper()
-	for {
-		b, err := c.out.ReadByte()
-		if err != nil {
-			break // EIO: nobody holds the terminal any more
-		}
-		c.seen.WriteByte(b)
-	}
+	c.expect(ended)
+	c.keys("\r")
 	c.cmd.Wait()
 	if got := c.cmd.ProcessState.ExitCode(); got != want {
 		c.t.Errorf("got exit code %d, want %d: %q", got, want, c.seen.String())
@@ -148,35 +148,21 @@ func TestShellInATerminal(t *testing.T) {
 
 func TestTerminalIsRestored(t *testing.T) {
 	inWorld(t)
-	// A shell that stays, so that its terminal can be looked at afterwards.
 	c := inTerminal(t, "exec", "-it", "otter", "--", "sh", "-c", "stty -a >/dev/null; echo up; read x; exit 5")
 	c.expect("up\r\n")
-	slave, err := os.OpenFile(ttyName(t, c.tty), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slave.Close()
 	if c.flags()&unix.ICANON != 0 {
 		t.Error("our terminal is not raw")
+	}
+	c.keys("\r")
+	c.expect(ended)
+	if want := uint32(unix.ICANON | unix.ECHO | unix.ISIG); c.flags()&want != want {
+		t.Error("our terminal is still raw")
 	}
 	c.keys("\r")
 	c.cmd.Wait()
 	if got, want := c.cmd.ProcessState.ExitCode(), 5; got != want {
 		t.Errorf("got exit code %d, want %d", got, want)
 	}
-	if want := uint32(unix.ICANON | unix.ECHO | unix.ISIG); c.flags()&want != want {
-		t.Error("our terminal is still raw")
-	}
-}
-
-// ttyName returns the path of the other end of a terminal.
-func ttyName(t *testing.T, ptmx *os.File) string {
-	t.Helper()
-	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "/dev/pts/" + strconv.Itoa(n)
 }
 
 // Without -i the command gets no keys, so ours must go on to make signals.
@@ -210,7 +196,7 @@ func TestLogsOnATerminal(t *testing.T) {
 	} {
 		c := inTerminal(t, args...)
 		c.ends(0)
-		if got := c.seen.String(); got != want {
+		if got := strings.TrimSuffix(c.seen.String(), ended); got != want {
 			t.Errorf("%q shows %q, want %q", args, got, want)
 		}
 	}
