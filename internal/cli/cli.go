@@ -14,6 +14,7 @@ package cli
 
 import (
 	"bulkhead/internal/cli/app"
+	"bulkhead/internal/cli/move"
 	"bulkhead/internal/cli/perimeter"
 	"bulkhead/internal/cli/ports"
 	"bulkhead/internal/cli/power"
@@ -53,7 +54,7 @@ func New(env Env) *cobra.Command {
 		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
 		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newDiffCommand, newRollbackCommand,
 		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart, power.NewRestart,
-		newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
+		move.NewExport, move.NewImport, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,
 		secrets.NewCommand, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {

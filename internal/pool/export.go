@@ -41,10 +41,7 @@ func (p *Pool) Export(ctx context.Context, id SnapshotID, dir string) (err error
 			return err
 		}
 	}
-	if err := durable.Sync(fresh); err != nil {
-		return err
-	}
-	err = durable.Rename(fresh, dir)
+	err = errors.Join(durable.Sync(fresh), durable.Rename(fresh, dir))
 	if errors.Is(err, os.ErrExist) {
 		return fault.New(fault.Exists, "there is something at %s already", dir)
 	}
@@ -58,7 +55,14 @@ func (p *Pool) Export(ctx context.Context, id SnapshotID, dir string) (err error
 // no room; on error nothing is left.
 func (p *Pool) Import(ctx context.Context, dir string) (_ Snapshot, err error) {
 	defer wrap(&err, "import snapshot from %s", dir)
-	m, data, err := readExport(dir)
+	if err := checkPrivate(dir); err != nil {
+		return Snapshot{}, err
+	}
+	parts := append(allParts(), manifestFile)
+	data, err := allocated(dir, parts...)
+	if errors.Is(err, os.ErrNotExist) {
+		err = damaged(dir, err)
+	}
 	if err != nil {
 		return Snapshot{}, err
 	}
@@ -67,43 +71,18 @@ func (p *Pool) Import(ctx context.Context, dir string) (_ Snapshot, err error) {
 		return Snapshot{}, err
 	}
 	defer done()
-	staged, err := p.stage()
-	if err != nil {
-		return Snapshot{}, err
-	}
-	d := &Draft{p: p, id: newSnapshotID(), dir: staged}
-	defer func() { err = errors.Join(err, d.discard()) }()
-	for _, name := range allParts() {
-		if err := p.change.copy(ctx, staged+"/"+name, dir+"/"+name); err != nil {
-			return Snapshot{}, err
+	s, err := p.Receive(ctx, func(staged string) error {
+		for _, name := range parts {
+			if err := p.change.copy(ctx, staged+"/"+name, dir+"/"+name); err != nil {
+				return err
+			}
 		}
-	}
-	if err := p.check(ctx, m, staged); fault.Is(err, fault.Corrupt) {
-		return Snapshot{}, damaged(dir, err)
-	} else if err != nil {
-		return Snapshot{}, err
-	}
-	return d.Commit(ctx, m.Meta)
-}
-
-// readExport returns the manifest of an exported snapshot and how many bytes
-// its parts take.
-func readExport(dir string) (m manifest, data int64, err error) {
-	if err := checkPrivate(dir); err != nil {
-		return m, 0, err
-	}
-	if m, err = readManifest(dir, nil); err != nil {
-		return m, 0, damaged(dir, fmt.Errorf("manifest: %w", err))
-	}
-	var parts []string
-	for _, name := range allParts() {
-		parts = append(parts, dir+"/"+name)
-	}
-	data, err = allocated(parts...)
-	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}, func(*Meta) {})
+	if fault.Is(err, fault.Corrupt) {
 		err = damaged(dir, err)
 	}
-	return m, data, err
+	return s, err
 }
 
 func damaged(dir string, why error) error {
@@ -122,4 +101,42 @@ func checkPrivate(dir string) error {
 			Hint("remove it, or give it owner root and mode 0700")
 	}
 	return nil
+}
+
+// Read calls f with the folder of a snapshot, which is verified first. f only
+// reads there. A removal meanwhile is an error of f's.
+func (p *Pool) Read(ctx context.Context, id SnapshotID, f func(dir string) error) error {
+	if _, err := p.verify(ctx, id); err != nil {
+		return err
+	}
+	return f(p.path(snapshotsDir, string(id)))
+}
+
+// Receive makes a snapshot of the files that fill lays down in a folder: those
+// that Read shows of one, of this or of another host. Sizes and digests are
+// checked like Import does, and meta may be changed before it is kept. On error
+// nothing is left.
+func (p *Pool) Receive(ctx context.Context, fill func(dir string) error, change func(*Meta)) (_ Snapshot, err error) {
+	defer wrap(&err, "receive snapshot")
+	staged, err := p.stage()
+	if err != nil {
+		return Snapshot{}, err
+	}
+	d := &Draft{p: p, id: newSnapshotID(), dir: staged}
+	defer func() { err = errors.Join(err, d.discard()) }()
+	if err := fill(staged); err != nil {
+		return Snapshot{}, err
+	}
+	m, err := readManifest(staged, nil)
+	if err != nil {
+		return Snapshot{}, fault.New(fault.Corrupt, "manifest: %w", err)
+	}
+	if err := os.Remove(staged + "/" + manifestFile); err != nil { // Commit writes its own
+		return Snapshot{}, err
+	}
+	if err := p.check(ctx, m, staged); err != nil {
+		return Snapshot{}, err
+	}
+	change(&m.Meta)
+	return d.Commit(ctx, m.Meta)
 }

@@ -45,7 +45,7 @@ func (p *Pool) NewMachine(ctx context.Context, id MachineID, from SnapshotID) (_
 // machine, Exhausted if there is no room; on error nothing is left.
 func (p *Pool) ImportMachine(ctx context.Context, id MachineID, src Source) (_ Files, err error) {
 	defer wrap(&err, "import machine %s", id)
-	data, err := allocated(src.Disk, src.Kernel, src.Initrd)
+	data, err := allocated("", src.Disk, src.Kernel, src.Initrd)
 	if err != nil {
 		return Files{}, err
 	}

@@ -106,10 +106,12 @@ func (p *Pool) admit(need int64) (done func(), err error) {
 	}, nil
 }
 
-// allocated returns how many bytes on disk the files at paths take together.
-func allocated(paths ...string) (sum int64, err error) {
+// allocated returns how many bytes on disk the files at paths take together,
+// which begin at dir.
+func allocated(dir string, paths ...string) (sum int64, err error) {
 	for _, path := range paths {
 		var s unix.Stat_t
+		path = filepath.Join(dir, path)
 		if err := unix.Stat(path, &s); err != nil {
 			return 0, &os.PathError{Op: "stat", Path: path, Err: err}
 		}

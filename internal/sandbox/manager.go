@@ -345,15 +345,8 @@ func (m *Manager) loadable(ctx context.Context, s pool.Snapshot) error {
 	if err := m.Machines.Pool.Verify(ctx, s.ID); err != nil {
 		return err
 	}
-	v, err := m.Machines.Driver.Version(ctx)
-	if err != nil {
-		return err
-	}
-	for key, want := range live.Facts(v) {
-		if got := s.Version[key]; got != want {
-			return fault.New(fault.Unsupported, "snapshot %s was made with %s %q, this host has %q", s.ID, key, got, want).
-				Hint("run the daemon with what the snapshot was made with")
-		}
+	if err := m.Fits(ctx, s.Version); err != nil {
+		return fmt.Errorf("snapshot %s: %w", s.ID, err)
 	}
 	return nil
 }

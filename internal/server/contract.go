@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"iter"
 	"net/http"
 	"time"
@@ -100,6 +101,14 @@ type Ports interface {
 	// DialPort connects to a port of a running sandbox, those of its loopback
 	// included. fault.Unavailable says that nothing listens.
 	DialPort(ctx context.Context, ref string, port uint16) (duplex.Conn, error)
+}
+
+// Parcels moves sandboxes from host to host, each as one file.
+type Parcels interface {
+	// Export writes one moment of a sandbox, now ("") or a snapshot.
+	Export(ctx context.Context, ref, snapshot string, w io.Writer) error
+	// Import makes a sandbox of what Export wrote; "" leaves it its name.
+	Import(ctx context.Context, name string, r io.Reader) (client.Sandbox, error)
 }
 
 // Templates is what can be done with templates.

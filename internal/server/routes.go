@@ -44,6 +44,7 @@ func (s *Server) routes() {
 	s.stream("GET /sandboxes/{ref}/diff", s.diff)
 
 	s.stream("POST /sandboxes/{ref}/ports/{port}", s.port)
+	s.parcelRoutes()
 	s.egressRoutes()
 	s.secretRoutes()
 

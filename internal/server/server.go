@@ -50,6 +50,7 @@ type Options struct {
 	Lessons   Lessons
 	Ports     Ports
 	Secrets   Secrets
+	Parcels   Parcels
 	Events    Events
 	// EventsVerified checks the log of them.
 	EventsVerified EventsVerified

@@ -19,7 +19,7 @@ import (
 var layers = [][]string{
 	{"cmd/bulkhead", "cmd/bulkhead-guest"},
 	{"internal/cli", "internal/daemon"},
-	{"internal/attack", "internal/caution", "internal/doctor", "internal/egress", "internal/inside", "internal/reclaim", "internal/server", "internal/sqlite", "internal/watchdog"},
+	{"internal/attack", "internal/caution", "internal/doctor", "internal/egress", "internal/inside", "internal/parcel", "internal/reclaim", "internal/server", "internal/sqlite", "internal/watchdog"},
 	{"internal/sandbox"},
 	{"internal/audit", "internal/guest", "internal/guestd", "internal/image", "internal/journal", "internal/pool", "internal/vmm"},
 	{"client", "internal/config", "internal/jail", "internal/link", "internal/network", "internal/secret"},
@@ -53,6 +53,7 @@ var fences = []fence{
 		why: "a cage is data: the jail does not know what runs in it"},
 	{pkg: "internal/egress/...", may: []string{"internal/network", "internal/durable", "internal/fault", "internal/single", "internal/unwind"},
 		why: "the perimeter must be testable without machines"},
+	{pkg: "internal/parcel", may: []string{"internal/fault"}, why: "an archive is files: it knows no pool"},
 	{pkg: "internal/compare", may: []string{}, never: []string{"os", "net", "sync", "context"}, why: "what differs is a pure question"},
 	{pkg: "internal/watchdog", may: []string{"internal/sandbox/schedule"}, why: "it judges by what it is told and has done what is due"},
 	{pkg: "internal/reclaim", may: []string{"internal/sandbox/schedule"}, why: "it judges by what it is told and has done what is due"},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"bulkhead/client"
@@ -152,3 +153,9 @@ func (a *App) WarnBoundary(accel string) {
 
 // ByHand reports whether somebody sits at standard input.
 func (a *App) ByHand() bool { return tty.Is(a.Stdin) }
+
+// Moment takes apart what names a sandbox or, after an @, a snapshot of one.
+func Moment(arg string) (sandbox, snapshot string) {
+	sandbox, snapshot, _ = strings.Cut(arg, "@")
+	return sandbox, snapshot
+}

@@ -142,3 +142,13 @@ func parseHeader(text string) (string, error) {
 	}
 	return text, nil
 }
+
+// WithoutSecrets returns the policy as it is where no secret is known.
+func (p *Policy) WithoutSecrets() *Policy {
+	plain := *p
+	plain.Rules = slices.Clone(p.Rules)
+	for i := range plain.Rules {
+		plain.Rules[i].Secrets = nil
+	}
+	return &plain
+}
