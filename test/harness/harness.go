@@ -26,7 +26,7 @@ import (
 
 // Patience bounds every single command. It is no measure of speed: it only
 // turns a hang into a failure with a message.
-const Patience = 4 * time.Minute
+const Patience = 10 * time.Minute
 
 // Host is one daemon with its state directory.
 type Host struct {
