@@ -119,12 +119,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	var guests *heart // needs log and border itself
-	log := store.Events{Audit: events, Log: d.Log, Team: func(id string) (string, bool) {
-		if guests == nil {
-			return "", false
-		}
-		return guests.Team(id)
-	}}
+	log := store.Events{Audit: events, Log: d.Log, Team: func(id string) (string, bool) { return guests.teamOf(id) }}
 	border, err := d.perimeter(log, vault, func() *heart { return guests })
 	if err != nil {
 		return err
@@ -220,6 +215,14 @@ type heart struct {
 	templates *template.Builder
 	inside    *inside.Service
 	guard     *caution.Guard
+}
+
+// teamOf is Team, and knows none before there is a heart.
+func (h *heart) teamOf(id string) (string, bool) {
+	if h == nil {
+		return "", false
+	}
+	return h.Team(id)
 }
 
 // parts are what the heart is made from.
