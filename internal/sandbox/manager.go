@@ -100,6 +100,7 @@ type CreateSpec struct {
 	Name     string
 	Env      map[string]string
 	Metadata map[string]string
+	Ingress  Ingress
 }
 
 // Create makes a sandbox from a template and returns when its guest runs and
@@ -120,7 +121,7 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	b, err := m.reserve(Record{
 		Team: spec.Team,
 		Name: cmp.Or(spec.Name, name.Derived(t.Name)), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
-		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata,
+		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Ingress: spec.Ingress,
 	})
 	if err != nil {
 		return Record{}, err

@@ -22,6 +22,7 @@ import (
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
+	"bulkhead/internal/server/token"
 	"bulkhead/test/leak"
 )
 
@@ -45,6 +46,7 @@ type port struct {
 	*http.Client
 	addr string
 	keys *auth.Keys
+	seed token.Seed
 }
 
 // listen serves f on a TCP port until the test ends. It has sandboxes of two
@@ -66,9 +68,13 @@ func listen(t *testing.T, f fake) *port {
 			return "", fault.New(fault.NotFound, "sandbox %q not found", ref)
 		}
 	}
+	seed, err := token.New([]byte("of a test"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := server.New(server.Options{
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
-		Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
+		Ports: f.fakePorts, Ingress: f.fakePorts, Tokens: seed, Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
 	})
 	l, err := entry.Plain(t.Context(), "127.0.0.1:0")
 	if err != nil {
@@ -86,7 +92,7 @@ func listen(t *testing.T, f fake) *port {
 			t.Error(err)
 		}
 	})
-	return &port{Client: &http.Client{Transport: transport}, addr: l.Addr().String(), keys: keys}
+	return &port{Client: &http.Client{Transport: transport}, addr: l.Addr().String(), keys: keys, seed: seed}
 }
 
 // key makes a key.

@@ -31,6 +31,7 @@ import (
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/token"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -43,6 +44,7 @@ type Front struct {
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
 	Keys      *auth.Keys
+	Tokens    token.Seed
 	Vault     *secret.Vault
 	Guard     *caution.Guard
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
@@ -58,7 +60,7 @@ type Front struct {
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
-		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
+		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}
 }
