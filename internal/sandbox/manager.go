@@ -159,12 +159,20 @@ func (m *Manager) reserve(rec Record) (*box, error) {
 		return nil, fault.New(fault.Unavailable, "daemon is shutting down")
 	default:
 	}
+	ours := 0
 	for _, b := range m.boxes {
-		if is := b.record(); is.Name == rec.Name && is.Team == rec.Team {
+		is := b.record()
+		if is.Team == rec.Team {
+			ours++
+		}
+		if is.Name == rec.Name && is.Team == rec.Team {
 			return nil, fault.New(fault.Exists, "sandbox %s exists already", rec.Name).Hint("choose another --name, or: bulkhead rm %s", rec.Name)
 		}
 	}
 	taken := m.taken()
+	if err := m.Limits.AnotherOf(ours); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(m.Limits.Another(taken), m.Limits.Start(taken, rec.Size)); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/quota"
 )
 
 // fakeSandboxes answers with what a test puts into its fields.
@@ -143,6 +144,7 @@ type fake struct {
 	fakeSnapshots
 	fakeTemplates
 	fakePorts
+	quota  *quota.Quota
 	events func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
 	info   func(context.Context) (client.Info, error)
 }
