@@ -68,6 +68,16 @@ type Config struct {
 	// Egress is the preset that new sandboxes get: "none", "packages" or
 	// "public".
 	Egress string
+	// Listen is a loopback address and port for the API in the clear, ListenTLS
+	// any address and port for it by TLS; "" for none.
+	Listen, ListenTLS string
+	// Domain is the host's name in the net; "" for none.
+	Domain string
+	// TLSCert and TLSKey are files with its certificate and key; "" for one of
+	// the host's own authority.
+	TLSCert, TLSKey string
+	// Origins are those of pages that may use the API.
+	Origins []string
 	// Limits are how much of the host machines may have.
 	Limits Limits
 	// LogLevel and LogFormat ("text" or "json") are for the daemon's log.
@@ -85,6 +95,10 @@ type Limits struct {
 	MemoryMiB, CPUs int
 	// Snapshots is how many one sandbox may have.
 	Snapshots int
+	// TeamSandboxes is how many one team may have; 0 for all that there may be.
+	TeamSandboxes int
+	// Requests is how many each key may send a second; 0 for no limit.
+	Requests int
 }
 
 // Template is the default size of a template's machines.
@@ -107,7 +121,7 @@ func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
 		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
-		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500},
+		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500, Requests: 500},
 	}
 	if err := c.applyFile(src.File); err != nil {
 		return Config{}, err
@@ -116,6 +130,9 @@ func Load(src Source) (Config, error) {
 		if err := c.apply(name, value); err != nil {
 			return Config{}, err
 		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return Config{}, fault.New(fault.Invalid, "tls_cert and tls_key go together")
 	}
 	if c.Socket == "" {
 		c.Socket = filepath.Join(c.StateDir, "bulkhead.sock")

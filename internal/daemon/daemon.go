@@ -42,6 +42,8 @@ import (
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/token"
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
 	"bulkhead/internal/vmm/qemu"
@@ -95,15 +97,11 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	down.Add("close event log", func(context.Context) error { return events.Close() })
 
-	key, err := hostKey(filepath.Join(d.Config.StateDir, "host.key"))
+	safe, err := d.openSafe(ctx, db)
 	if err != nil {
 		return err
 	}
-	vault, err := secret.Open(filepath.Join(d.Config.StateDir, "secrets.json"), key, d.Clock)
-	if err != nil {
-		return err
-	}
-	files, err := d.openPool(ctx, db, key)
+	files, err := d.openPool(ctx, db, safe.key)
 	if err != nil {
 		return err
 	}
@@ -113,9 +111,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	log := store.Events{Audit: events, Log: d.Log}
-	var guests *heart // needs the border itself
-	border, err := d.perimeter(log, vault, func() *heart { return guests })
+	var guests *heart // needs log and border itself
+	log := store.Events{Audit: events, Log: d.Log, Team: func(id string) (string, bool) { return guests.teamOf(id) }}
+	border, err := d.perimeter(log, safe.vault, func() *heart { return guests })
 	if err != nil {
 		return err
 	}
@@ -145,21 +143,20 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog)
 	defer stop()
 	return d.serve(ctx, &front.Front{
-		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
-		Vault: vault, Guard: heart.guard, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
+		Manager: heart.Manager, Tokens: safe.tokens, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
+		Keys: safe.keys, Vault: safe.vault, Guard: heart.guard, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
 	})
 }
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	l, err := server.Listen(d.Config.Socket)
+	doors, err := d.doors(ctx, f)
 	if err != nil {
 		return err
 	}
 	s := server.New(f.Options(d.Log))
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
-	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
-	err = s.Serve(ctx, l)
+	err = s.Serve(ctx, doors...)
 	f.Events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err
@@ -211,6 +208,14 @@ type heart struct {
 	templates *template.Builder
 	inside    *inside.Service
 	guard     *caution.Guard
+}
+
+// teamOf is Team, and knows none before there is a heart.
+func (h *heart) teamOf(id string) (string, bool) {
+	if h == nil {
+		return "", false
+	}
+	return h.Team(id)
 }
 
 // parts are what the heart is made from.
@@ -271,6 +276,28 @@ func (d *Daemon) jail() (*jail.Jail, error) {
 
 // runDir holds one folder per machine that runs.
 func (d *Daemon) runDir() string { return filepath.Join(d.Config.StateDir, "run") }
+
+// safe is what the host keeps to itself, and what others get in by.
+type safe struct {
+	key    []byte
+	vault  *secret.Vault
+	keys   *auth.Keys
+	tokens token.Seed
+}
+
+func (d *Daemon) openSafe(ctx context.Context, db *sqlite.DB) (s safe, err error) {
+	if s.key, err = hostKey(filepath.Join(d.Config.StateDir, "host.key")); err != nil {
+		return s, err
+	}
+	if s.vault, err = secret.Open(filepath.Join(d.Config.StateDir, "secrets.json"), s.key, d.Clock); err != nil {
+		return s, err
+	}
+	if s.keys, err = auth.Open(ctx, store.Keys{Rows: db.Keys()}, d.Clock); err != nil {
+		return s, err
+	}
+	s.tokens, err = token.New(s.key)
+	return s, err
+}
 
 // hostKey reads the key that signs snapshots and seals secrets, and makes it the
 // first time.

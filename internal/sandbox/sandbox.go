@@ -36,7 +36,9 @@ type ID string
 
 // Record is what is remembered of a sandbox across daemons.
 type Record struct {
-	ID   ID
+	ID ID
+	// Team is whose it is, and a name is unique within.
+	Team string
 	Name string
 	// Template is the name of the template it came from.
 	Template string
@@ -56,8 +58,20 @@ type Record struct {
 	Metadata map[string]string
 	// Stay means that a pause ends by Resume alone.
 	Stay bool
+	// Ingress is how its own ports may be reached.
+	Ingress Ingress
 	// Schedule is what is done for it while nobody looks.
 	Schedule schedule.Schedule
+}
+
+// Ingress is how what serves in a sandbox may be reached from outside, by those
+// who have no key.
+type Ingress struct {
+	// Private ports are not reached without a token.
+	Private bool `json:"private,omitempty"`
+	// MaskHost is the host that services believe to be called, ${PORT} in it being
+	// theirs; "" for the one that they are called.
+	MaskHost string `json:"mask_host,omitempty"`
 }
 
 // Identity is what tells one machine from another that was made from the
@@ -73,7 +87,7 @@ func (i Identity) proto() *machine.Identity {
 }
 
 // Store keeps records. Save replaces the record of the same id as one step;
-// it returns a fault.Exists error for a name that another record has.
+// it returns a fault.Exists error for a name that another record of the team has.
 type Store interface {
 	Save(ctx context.Context, rec Record) error
 	Delete(ctx context.Context, id ID) error

@@ -9,16 +9,22 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/duplex"
+	"bulkhead/internal/server/ingress"
 )
 
 // A ref names a sandbox: its id, its name, or a prefix of its id that fits no
-// other. The server passes on only what looks like one (parseRef).
+// other. Resolve makes an id of one, and that is what everything else is given.
+//
+// Who is asking is in the context of every call (package auth).
 //
 // Errors of all interfaces carry a fault.Kind; it decides the HTTP status.
 
 // Sandboxes is what can be done with sandboxes as such.
 type Sandboxes interface {
-	// List returns every sandbox, oldest first.
+	// Resolve returns the whole id of a sandbox that who is asking (package
+	// auth) sees, or fault.NotFound. All else here is about whole ids.
+	Resolve(ctx context.Context, ref string) (id string, err error)
+	// List returns every sandbox that who is asking sees, oldest first.
 	List(ctx context.Context) ([]client.Sandbox, error)
 	Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error)
 	Get(ctx context.Context, ref string) (client.Sandbox, error)
@@ -96,11 +102,34 @@ type Secrets interface {
 	RemoveSecret(ctx context.Context, name string) error
 }
 
+// Keys is who else may use the API. A value comes out once.
+type Keys interface {
+	// Keys lists them by name.
+	Keys(ctx context.Context) ([]client.Key, error)
+	CreateKey(ctx context.Context, req client.KeyRequest) (client.NewKey, error)
+	// RevokeKey ends a key for good, and what goes on for it.
+	RevokeKey(ctx context.Context, name string) error
+}
+
 // Ports leads to what listens in a sandbox.
 type Ports interface {
 	// DialPort connects to a port of a running sandbox, those of its loopback
 	// included. fault.Unavailable says that nothing listens.
 	DialPort(ctx context.Context, ref string, port uint16) (duplex.Conn, error)
+}
+
+// Ingress is how sandboxes of all teams may be reached from outside.
+type Ingress interface {
+	// Rules returns the rules of a sandbox by its whole id, or fault.NotFound.
+	Rules(ctx context.Context, id string) (ingress.Rules, error)
+	IDs(ctx context.Context) []string
+}
+
+// guests is what leads into sandboxes, for package ingress.
+type guests struct {
+	Sandboxes
+	Ports
+	Ingress
 }
 
 // Parcels moves sandboxes from host to host, each as one file.

@@ -14,7 +14,12 @@ import (
 	"testing"
 
 	"bulkhead/client"
+	"bulkhead/internal/duplex"
+	"bulkhead/internal/fault"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/entry"
+	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/quota"
 )
 
 // fakeSandboxes answers with what a test puts into its fields.
@@ -30,9 +35,17 @@ type fakeSandboxes struct {
 	fork      func(context.Context, string, client.ForkRequest) ([]client.Sandbox, error)
 	remove    func(context.Context, string) error
 	console   func(context.Context, string) (string, error)
+	resolve   func(context.Context, string) (string, error)
 	transport func(context.Context, string) (http.RoundTripper, error)
 }
 
+// Resolve finds what is asked for unless a test says otherwise.
+func (f fakeSandboxes) Resolve(ctx context.Context, ref string) (string, error) {
+	if f.resolve == nil {
+		return ref, nil
+	}
+	return f.resolve(ctx, ref)
+}
 func (f fakeSandboxes) List(ctx context.Context) ([]client.Sandbox, error) { return f.list(ctx) }
 func (f fakeSandboxes) Create(ctx context.Context, r client.CreateRequest) (client.Sandbox, error) {
 	return f.create(ctx, r)
@@ -104,11 +117,34 @@ func (f fakeTemplates) Build(ctx context.Context, r client.BuildRequest, p func(
 }
 func (f fakeTemplates) Remove(ctx context.Context, name string) error { return f.remove(ctx, name) }
 
+// fakePorts has nothing that listens unless a test says otherwise.
+type fakePorts struct {
+	dialPort func(context.Context, string, uint16) (duplex.Conn, error)
+	rules    func(context.Context, string) (ingress.Rules, error)
+	ids      []string
+}
+
+func (f fakePorts) DialPort(ctx context.Context, id string, port uint16) (duplex.Conn, error) {
+	if f.dialPort == nil {
+		return nil, fault.New(fault.Unavailable, "nothing listens on port %d of %s", port, id)
+	}
+	return f.dialPort(ctx, id, port)
+}
+func (f fakePorts) Rules(ctx context.Context, id string) (ingress.Rules, error) {
+	if f.rules == nil {
+		return ingress.Rules{}, nil
+	}
+	return f.rules(ctx, id)
+}
+func (f fakePorts) IDs(context.Context) []string { return f.ids }
+
 // fake is a daemon whose parts are a test's.
 type fake struct {
 	fakeSandboxes
 	fakeSnapshots
 	fakeTemplates
+	fakePorts
+	quota  *quota.Quota
 	events func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
 	info   func(context.Context) (client.Info, error)
 }
@@ -162,10 +198,10 @@ func start(t *testing.T, f fake) *api {
 	a := &api{socket: socketPath(t), log: &syncBuffer{}}
 	s := server.New(server.Options{
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
-		Events: f.events, Info: f.info,
+		Ports: f.fakePorts, Ingress: f.fakePorts, Events: f.events, Info: f.info,
 		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
-	l, err := server.Listen(a.socket)
+	l, err := entry.Unix(a.socket, slog.New(slog.NewTextHandler(a.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +212,7 @@ func start(t *testing.T, f fake) *api {
 	ctx, stop := context.WithCancel(context.Background())
 	done, ended := make(chan error, 1), make(chan struct{})
 	go func() {
-		done <- s.Serve(ctx, l)
+		done <- s.Serve(ctx, server.Door{Listener: l, Guard: server.Root})
 		close(ended)
 	}()
 	a.stop, a.done = stop, done

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -29,6 +30,8 @@ import (
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/token"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -40,6 +43,8 @@ type Front struct {
 	Pool      *pool.Pool
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
+	Keys      *auth.Keys
+	Tokens    token.Seed
 	Vault     *secret.Vault
 	Guard     *caution.Guard
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
@@ -55,7 +60,7 @@ type Front struct {
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
-		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Parcels: parcels{a},
+		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}
 }
@@ -69,6 +74,9 @@ func (a *Front) info(ctx context.Context) (client.Info, error) {
 	if err != nil {
 		return client.Info{}, err
 	}
+	if !auth.From(ctx).IsOperator() {
+		return client.Info{Version: a.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM}, nil
+	}
 	var lacks []string
 	for _, m := range a.Cages.Degraded() {
 		lacks = append(lacks, m.Feature)
@@ -79,11 +87,27 @@ func (a *Front) info(ctx context.Context) (client.Info, error) {
 	}, nil
 }
 
+// sees reports whether a sandbox is there for who is asking.
+func sees(ctx context.Context, rec sandbox.Record) bool {
+	return auth.From(ctx).Sees(rec.Team, string(rec.ID))
+}
+
+// seen returns the sandboxes that there are for who is asking.
+func (a *Front) seen(ctx context.Context) []sandbox.Sandbox {
+	return slices.DeleteFunc(a.Manager.List(), func(b sandbox.Sandbox) bool { return !sees(ctx, b.Record) })
+}
+
 type sandboxes struct{ *Front }
+
+// Resolve implements server.Sandboxes.
+func (s sandboxes) Resolve(ctx context.Context, ref string) (string, error) {
+	b, err := s.GetAmong(ref, func(rec sandbox.Record) bool { return sees(ctx, rec) })
+	return string(b.ID), err
+}
 
 func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 	all := []client.Sandbox{}
-	for _, b := range s.Manager.List() {
+	for _, b := range s.seen(ctx) {
 		c, err := s.sandbox(ctx, b)
 		if err != nil {
 			return nil, err
@@ -95,7 +119,7 @@ func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 
 func (s sandboxes) Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error) {
 	rec, err := s.Manager.Create(ctx, sandbox.CreateSpec{
-		Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
+		Team: auth.From(ctx).Home(), Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
 	})
 	if err != nil {
 		return client.Sandbox{}, err
@@ -165,7 +189,18 @@ func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest)
 	return all, err
 }
 
-func (s sandboxes) Remove(ctx context.Context, ref string) error { return s.Manager.Remove(ctx, ref) }
+// Remove implements server.Sandboxes. Keys that are for the sandbox alone end with
+// it.
+func (s sandboxes) Remove(ctx context.Context, ref string) error {
+	b, err := s.Manager.Get(ref)
+	if err != nil {
+		return err
+	}
+	if err := s.Manager.Remove(ctx, string(b.ID)); err != nil {
+		return err
+	}
+	return s.Keys.Forget(context.WithoutCancel(ctx), string(b.ID))
+}
 
 func (s sandboxes) Console(_ context.Context, ref string) (string, error) {
 	return s.Manager.Console(ref)
@@ -192,14 +227,16 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 		return client.Sandbox{}, err
 	}
 	c := client.Sandbox{
-		ID: string(b.ID), Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
+		ID: string(b.ID), Team: b.Team, Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
 		Reason: b.Reason, Hint: b.WayBack, CreatedAt: b.Created, StartedAt: b.Started,
 		CPUs: b.Size.CPUs, MemoryMB: b.Size.MemoryMiB, DiskMB: b.DiskMiB,
 		Unhealthy: a.Unhealthy(string(b.ID)), Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
 		Schedule: scheduleOf(b.Schedule),
 	}
-	if b.PID != 0 {
+	if b.PID != 0 && auth.From(ctx).IsOperator() {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
+	}
+	if b.PID != 0 {
 		c.MemoryUsedMB = reclaim.Resident(b.PID)
 	}
 	return c, nil
@@ -283,7 +320,7 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 		return nil, err
 	}
 	users := map[string]int{}
-	for _, s := range b.Manager.List() {
+	for _, s := range b.seen(ctx) {
 		users[s.Template]++
 	}
 	all := []client.Template{}
