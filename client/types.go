@@ -19,6 +19,9 @@ const (
 	// StateHeld means that the machine stands still because the pool is full;
 	// it goes on by itself once there is room.
 	StateHeld State = "held"
+	// StateSuspended means that the machine stands still in memory because nothing
+	// happens in it. It goes on in milliseconds when it is needed.
+	StateSuspended State = "suspended"
 	// StatePaused means that the machine is a snapshot and nothing else. It comes
 	// back where it was when it is needed.
 	StatePaused State = "paused"
@@ -132,6 +135,10 @@ type Schedule struct {
 	// IdleSeconds is after how long without anything happening the machine is
 	// paused; 0 for never, at least 60.
 	IdleSeconds int `json:"idleSeconds,omitempty"`
+	// SuspendSeconds is after how long without anything happening the machine is
+	// stopped in memory, at least 15; less than 0 for never. 0 is never too, unless
+	// IdleSeconds is set: then it becomes 30.
+	SuspendSeconds int `json:"suspendSeconds,omitempty"`
 	// KeepAlive brings it back whenever the daemon starts, and keeps idleness
 	// from pausing it.
 	KeepAlive bool `json:"keepAlive,omitempty"`

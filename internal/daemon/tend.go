@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
+	"bulkhead/internal/guest"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
@@ -18,7 +20,7 @@ import (
 
 // tend looks after sandboxes until stop, which waits for what is under way.
 func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop func()) {
-	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log}
+	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log, Short: reclaim.Short}
 	ticks, end := d.Ticks, func() {}
 	if ticks == nil {
 		ticker := time.NewTicker(reclaim.Every)
@@ -75,9 +77,10 @@ func (t tended) Tended(ctx context.Context) []reclaim.Tended {
 	for _, s := range t.Scheduled() {
 		one := reclaim.Tended{
 			ID: string(s.ID), Schedule: s.Schedule, Snapshot: s.Latest,
-			Running: s.State == lifecycle.Running, Paused: s.State == lifecycle.Paused && !s.Stay,
+			Running: s.State == lifecycle.Running, Suspended: s.State == lifecycle.Suspended,
+			Paused: s.State == lifecycle.Paused && !s.Stay,
 		}
-		if one.Running {
+		if one.Running || one.Suspended {
 			var err error
 			if one.Use, err = t.use(s); err != nil {
 				t.log.WarnContext(ctx, "what a machine does is not known", "sandbox", string(s.ID), "err", err)
@@ -101,6 +104,33 @@ func (t tended) use(s sandbox.Scheduled) (reclaim.Use, error) {
 func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) error {
 	_, err := t.SnapshotFor(ctx, id, sandbox.Why{Cause: sandbox.CauseSchedule, Keep: keep})
 	return err
+}
+
+func (t tended) Balloon(ctx context.Context, id string, quiet bool) error {
+	s, err := t.Get(id)
+	if err != nil {
+		return err
+	}
+	if !quiet {
+		return t.Manager.Balloon(ctx, id, s.Size.MemoryMiB)
+	}
+	transport, err := t.Probe(ctx, id)
+	if err != nil {
+		return err
+	}
+	used, err := guest.MemoryUsed(ctx, transport)
+	if err != nil {
+		return err
+	}
+	left := reclaim.Needs(s.Size.MemoryMiB, used)
+	t.events.Append(ctx, "sandbox.quiet", id, map[string]string{
+		"name": s.Name, "memory": fmt.Sprintf("%d of %d MiB", left, s.Size.MemoryMiB),
+	})
+	return t.Manager.Balloon(ctx, id, left)
+}
+
+func (t tended) Suspend(ctx context.Context, id string) error {
+	return t.Manager.Suspend(ctx, id, "stopped in memory: nothing happens in it")
 }
 
 func (t tended) Pause(ctx context.Context, id string) error {

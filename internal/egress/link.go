@@ -37,6 +37,10 @@ func (l *Link) Tap() *os.File { return l.tap }
 // earlier daemon made the link.
 func (l *Link) Trust() binding.Trust { return l.trust }
 
+// Knock watches for packets to the guest until ctx ends. The channel is closed
+// with the first, which is held for a machine that stands still.
+func (l *Link) Knock(ctx context.Context) (<-chan struct{}, error) { return l.net.Knock(ctx) }
+
 // serve begins to answer the guest.
 func (l *Link) serve(ctx context.Context) error {
 	packets, streams, err := l.net.Names(ctx)

@@ -128,15 +128,6 @@ func (c *Client) Freeze(ctx context.Context) error {
 	return nil
 }
 
-// Stats returns the guest's own counters, as far as they can be believed.
-func (c *Client) Stats(ctx context.Context) (*machine.StatsResponse, error) {
-	r, err := c.machine.Stats(ctx, connect.NewRequest(&machine.StatsRequest{}))
-	if err != nil {
-		return nil, fmt.Errorf("stats: %w", err)
-	}
-	return r.Msg, nil
-}
-
 // Entrust gives a running guest what it needs to use secrets, by the transport
 // of its session.
 func Entrust(ctx context.Context, transport http.RoundTripper, t *machine.Trust) error {
@@ -157,6 +148,16 @@ func Pulse(ctx context.Context, transport http.RoundTripper) (ailment string, er
 		return "", fmt.Errorf("pulse: %w", err)
 	}
 	return printable(r.Msg.GetAilment()), nil
+}
+
+// MemoryUsed asks a guest how much memory its programs use, in MiB, by the
+// transport of its session.
+func MemoryUsed(ctx context.Context, transport http.RoundTripper) (mib int, err error) {
+	r, err := machineService(transport).Stats(ctx, connect.NewRequest(&machine.StatsRequest{}))
+	if err != nil {
+		return 0, fmt.Errorf("stats: %w", err)
+	}
+	return int(r.Msg.GetMemUsedBytes() >> 20), nil
 }
 
 // maxWalked bounds how many files a guest can say that it has, maxBatch the

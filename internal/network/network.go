@@ -174,7 +174,8 @@ func (l *Link) Names(ctx context.Context) (packets net.PacketConn, streams net.L
 // says what a connection was meant for.
 func (l *Link) Streams(ctx context.Context) (streams net.Listener, err error) {
 	err = l.do(func() (err error) {
-		var c net.ListenConfig
+		// A guest that stands still answers no probe, and is not gone.
+		c := net.ListenConfig{KeepAlive: -1}
 		streams, err = c.Listen(ctx, "tcp4", netip.AddrPortFrom(addressing.Gateway(), proxyPort).String())
 		return err
 	})

@@ -16,14 +16,18 @@ import (
 type world struct {
 	now     time.Time
 	machine reclaim.Tended
-	paused  bool
-	done    []string
+	// paused and suspended are what it is, not running.
+	paused, suspended bool
+
+	done []string
+	// short is whether the host is short of memory.
+	short   bool
 	failing bool
 }
 
 func (w *world) Tended(context.Context) []reclaim.Tended {
 	m := w.machine
-	m.Running, m.Paused = !w.paused, w.paused
+	m.Running, m.Suspended, m.Paused = !w.paused && !w.suspended, w.suspended, w.paused
 	return []reclaim.Tended{m}
 }
 
@@ -32,19 +36,38 @@ func (w *world) Snapshot(context.Context, string, schedule.Keep) error {
 	if w.failing {
 		return errors.New("the pool is full")
 	}
-	w.machine.Snapshot = w.now
+	w.machine.Snapshot, w.suspended = w.now, false
+	return nil
+}
+
+func (w *world) Balloon(_ context.Context, _ string, quiet bool) error {
+	if !quiet {
+		w.done = append(w.done, w.now.Format("15:04")+" ease")
+		return nil
+	}
+	w.done = append(w.done, w.now.Format("15:04")+" squeeze")
+	w.machine.Use.CPU += 20 * time.Second // to give memory back costs time
+	return nil
+}
+
+func (w *world) Suspend(context.Context, string) error {
+	w.done = append(w.done, w.now.Format("15:04")+" suspend")
+	if w.failing {
+		return errors.New("it is in use")
+	}
+	w.suspended = true
 	return nil
 }
 
 func (w *world) Pause(context.Context, string) error {
 	w.done = append(w.done, w.now.Format("15:04")+" pause")
-	w.paused = true
+	w.paused, w.suspended = true, false
 	return nil
 }
 
 func (w *world) Wake(context.Context, string) error {
 	w.done = append(w.done, w.now.Format("15:04")+" wake")
-	w.paused = false
+	w.paused, w.suspended = false, false
 	return nil
 }
 
@@ -67,7 +90,7 @@ func (w *world) spend(k *reclaim.Keeper, minutes int, happens func(*reclaim.Use)
 
 func newWorld(c schedule.Schedule) (*world, *reclaim.Keeper) {
 	w := &world{now: time.Unix(0, 0).UTC(), machine: reclaim.Tended{ID: "i1", Schedule: c}}
-	return w, &reclaim.Keeper{Sandboxes: w, Clock: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler)}
+	return w, &reclaim.Keeper{Sandboxes: w, Clock: func() time.Time { return w.now }, Short: func() bool { return w.short }, Log: slog.New(slog.DiscardHandler)}
 }
 
 func rest(*reclaim.Use) {}
@@ -119,6 +142,70 @@ func TestIdle(t *testing.T) {
 				t.Errorf("just woken, done is %v", w.done)
 			}
 		})
+	}
+}
+
+// A machine in which nothing happens goes down step by step. One that is woken
+// begins again at the top.
+func TestLadder(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{Suspend: 2 * time.Minute, Idle: 10 * time.Minute})
+	w.spend(k, 5, rest)
+	w.suspended = false // somebody has asked something of it
+	w.machine.Use.Asked++
+	w.spend(k, 30, rest)
+	if want := []string{"00:02 squeeze", "00:03 suspend", "00:06 ease", "00:07 squeeze", "00:08 suspend", "00:16 pause"}; !slices.Equal(w.done, want) {
+		t.Errorf("done is %v, want %v", w.done, want)
+	}
+}
+
+// One that an earlier daemon has suspended is paused like any other.
+func TestLadderAfterARestart(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{Suspend: time.Minute, Idle: 10 * time.Minute})
+	w.suspended = true
+	w.spend(k, 30, rest)
+	if want := []string{"00:11 pause"}; !slices.Equal(w.done, want) {
+		t.Errorf("done is %v, want %v", w.done, want)
+	}
+}
+
+// What a quiet machine does not need it gives back if the host is short of it,
+// and has it again once it does something.
+func TestShortOfMemory(t *testing.T) {
+	for name, c := range map[string]schedule.Schedule{
+		"nothing wanted": {}, "kept alive": {KeepAlive: true, Suspend: time.Minute}, "never suspended": {Idle: time.Hour, Suspend: -1},
+	} {
+		w, k := newWorld(c)
+		w.spend(k, 10, rest)
+		w.short = true
+		w.spend(k, 10, rest)
+		w.spend(k, 2, func(u *reclaim.Use) { u.Open = 1 })
+		w.machine.Use.Open = 0
+		w.spend(k, 10, rest)
+		if want := []string{"00:11 squeeze", "00:21 ease", "00:23 squeeze"}; !slices.Equal(w.done, want) {
+			t.Errorf("%s: done is %v, want %v", name, w.done, want)
+		}
+	}
+}
+
+// What is due while a machine stands still has it go on, and it is stopped
+// again.
+func TestDueWhileSuspended(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{Suspend: time.Minute, Every: 10 * time.Minute, Wake: "00:30"})
+	w.machine.Snapshot = w.now
+	w.spend(k, 40, rest)
+	want := []string{"00:02 suspend", "00:10 snapshot", "00:11 suspend", "00:30 wake", "00:31 suspend"}
+	if !slices.Equal(w.done, want) {
+		t.Errorf("done is %v, want %v", w.done, want)
+	}
+}
+
+// One that cannot be stopped is left alone for as long again.
+func TestNotSuspended(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{Suspend: 5 * time.Minute})
+	w.failing = true
+	w.spend(k, 12, rest)
+	if want := []string{"00:02 squeeze", "00:06 suspend", "00:11 suspend"}; !slices.Equal(w.done, want) {
+		t.Errorf("done is %v, want %v", w.done, want)
 	}
 }
 

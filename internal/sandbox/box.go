@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/use"
 	"bulkhead/internal/vmm"
 )
 
@@ -37,12 +37,17 @@ type box struct {
 	// leaving counts the removals that wait; guarded by mu.
 	leaving int
 
+	// knocked is closed when the network has something for a suspended machine;
+	// unwatch ends the wait for it. Only the owner uses them.
+	knocked <-chan struct{}
+	unwatch context.CancelFunc
+
 	// latest is when the newest snapshot was taken, nil until that is known;
 	// guarded by mu.
 	latest *time.Time
 
-	// asked counts what was asked of the guest, open what goes on of it.
-	asked, open atomic.Int64
+	// used counts what is asked of the guest.
+	used use.Count
 
 	// keeping has those who make a snapshot of what a rollback left. Only the
 	// owner adds to it and waits for it.
@@ -52,15 +57,17 @@ type box struct {
 // job is one request to the owner.
 type job struct {
 	event lifecycle.Event
-	run   func(context.Context) error
-	done  chan error // receives exactly one value; buffered
+	// reason says why, for what nobody has asked for.
+	reason string
+	run    func(context.Context) error
+	done   chan error // receives exactly one value; buffered
 }
 
 func newBox(m *Manager, rec Record, l *live.Machine) *box {
 	b := &box{
 		m: m, log: m.Log.With("sandbox", string(rec.ID)),
 		queue: make(chan job), gone: make(chan struct{}),
-		connecting: make(chan struct{}, 1), rec: rec, live: l,
+		connecting: make(chan struct{}, 1), rec: rec, live: l, unwatch: func() {},
 	}
 	b.connecting <- struct{}{}
 	return b
@@ -75,6 +82,8 @@ func (b *box) serve(ctx context.Context) {
 			j.done <- b.apply(ctx, j)
 		case <-b.vmDone():
 			b.exited(ctx)
+		case <-b.knocked:
+			b.answer(ctx)
 		case <-ctx.Done():
 			b.disconnect()
 			return
@@ -89,7 +98,11 @@ func (b *box) serve(ctx context.Context) {
 // do hands a request to the owner and waits for its outcome. If ctx ends
 // meanwhile, the request goes on without its caller.
 func (b *box) do(ctx context.Context, event lifecycle.Event, run func(context.Context) error) error {
-	j := job{event: event, run: run, done: make(chan error, 1)}
+	return b.hand(ctx, job{event: event, run: run})
+}
+
+func (b *box) hand(ctx context.Context, j job) error {
+	j.done = make(chan error, 1)
 	select {
 	case b.queue <- j:
 	case <-b.gone:
@@ -108,14 +121,13 @@ func (b *box) do(ctx context.Context, event lifecycle.Event, run func(context.Co
 }
 
 func (b *box) apply(ctx context.Context, j job) error {
-	reason := ""
-	if j.event == lifecycle.Hold {
-		reason = heldReason
-	}
 	if err := b.room(j.event); err != nil {
 		return err
 	}
-	if err := b.transition(ctx, j.event, reason); err != nil {
+	if err := b.rouse(ctx, j.event); err != nil {
+		return err
+	}
+	if err := b.transition(ctx, j.event, j.reason); err != nil {
 		return err
 	}
 	if j.event == lifecycle.Remove {
@@ -206,6 +218,9 @@ func (b *box) transition(ctx context.Context, event lifecycle.Event, reason stri
 	}
 	rec := b.rec
 	b.mu.Unlock()
+	if from == lifecycle.Suspended && to != from {
+		b.unwatch()
+	}
 
 	b.log.InfoContext(ctx, "state changed", "op", string(event), "from", string(from), "to", string(to), "reason", reason)
 	fields := map[string]string{"from": string(from), "to": string(to), "name": rec.Name}
@@ -237,26 +252,13 @@ func (b *box) refused(err error) error {
 	switch {
 	case r.Event == lifecycle.Start:
 		return fault.New(fault.WrongState, "sandbox %s is %s already", rec.Name, r.State)
-	case r.State == lifecycle.Crashed || r.State == lifecycle.Stopped || r.State == lifecycle.Held || r.State == lifecycle.Paused:
+	case r.State.Down():
 		return f.Hint("%s", wayBack(rec))
 	}
 	return f.Hint("bulkhead inspect %s", rec.Name)
 }
 
-// wayBack is the command that brings a sandbox back that does not run: a held
-// one goes on once there is room.
-func wayBack(rec Record) string {
-	switch rec.State {
-	case lifecycle.Held:
-		return "bulkhead timeline rm " + rec.Name + " SNAPSHOT"
-	case lifecycle.Paused:
-		return "bulkhead resume " + rec.Name
-	}
-	if rec.Head != "" {
-		return "bulkhead rollback " + rec.Name + " " + string(rec.Head)
-	}
-	return "bulkhead start " + rec.Name
-}
+func wayBack(rec Record) string { return lifecycle.WayBack(rec.State, rec.Name, string(rec.Head)) }
 
 // exited records the end of the VMM, and starts the machine again if it was
 // the guest that asked for a reboot.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -221,11 +222,7 @@ func (m *Manager) forget(b *box) {
 func (m *Manager) list() []*box {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	boxes := make([]*box, 0, len(m.boxes))
-	for _, b := range m.boxes {
-		boxes = append(boxes, b)
-	}
-	return boxes
+	return slices.Collect(maps.Values(m.boxes))
 }
 
 // Sandbox is a record with what its VMM is now.
@@ -243,8 +240,7 @@ func (b *box) view() Sandbox {
 	if l := b.machine(); l != nil {
 		s.PID = l.VM.PID()
 	}
-	switch s.State {
-	case lifecycle.Crashed, lifecycle.Stopped, lifecycle.Held, lifecycle.Paused:
+	if s.State.Down() {
 		s.WayBack = wayBack(s.Record)
 	}
 	return s
@@ -417,7 +413,7 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 }
 
 // Transport carries HTTP to the services inside a sandbox, which it wakes if it
-// is paused. A request's context
+// is suspended or paused. A request's context
 // must end with its answer. One that an agent does not begin to answer, and
 // that answers nothing else either, fails with a fault.Unavailable; an answer
 // that has begun takes its time.

@@ -25,7 +25,7 @@ func (m *Manager) PauseIdle(ctx context.Context, ref string) error {
 		return err
 	}
 	return b.do(ctx, lifecycle.Pause, func(ctx context.Context) error {
-		if b.open.Load() > 0 {
+		if b.used.Open() > 0 {
 			b.settle(ctx, lifecycle.Ended, "")
 			return fault.New(fault.WrongState, "sandbox %s is in use", b.record().Name)
 		}
@@ -33,13 +33,21 @@ func (m *Manager) PauseIdle(ctx context.Context, ref string) error {
 	})
 }
 
-// Resume brings a paused machine back where it was.
+// Resume brings a paused machine back where it was, or has a suspended one go
+// on.
 func (m *Manager) Resume(ctx context.Context, ref string) (Sandbox, error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if b.record().State == lifecycle.Suspended {
+		return m.ask(ctx, ref, lifecycle.Wake, (*box).goOn)
+	}
 	return m.ask(ctx, ref, lifecycle.Resume, (*box).resume)
 }
 
-// Wake resumes a sandbox that is paused and may be woken; it returns at once
-// for one that is not paused.
+// Wake has a sandbox go on that is suspended, or paused and may be woken; it
+// returns at once for one that is neither.
 func (m *Manager) Wake(ctx context.Context, ref string) error {
 	b, err := m.find(ref)
 	if err != nil {
@@ -50,7 +58,10 @@ func (m *Manager) Wake(ctx context.Context, ref string) error {
 
 func (b *box) wake(ctx context.Context) error {
 	rec := b.record()
+	event, do := lifecycle.Resume, b.resume
 	switch rec.State {
+	case lifecycle.Suspending, lifecycle.Suspended:
+		event, do = lifecycle.Wake, b.goOn
 	case lifecycle.Pausing, lifecycle.Paused, lifecycle.Resuming:
 	default:
 		return nil
@@ -58,7 +69,7 @@ func (b *box) wake(ctx context.Context) error {
 	if rec.State == lifecycle.Paused && rec.Stay {
 		return fault.New(fault.WrongState, "sandbox %s is paused and stays so", rec.Name).Hint("%s", wayBack(rec))
 	}
-	err := b.do(ctx, lifecycle.Resume, b.resume)
+	err := b.do(ctx, event, do)
 	var r *lifecycle.RefusedError
 	if errors.As(err, &r) && r.State == lifecycle.Running {
 		return nil // somebody else was faster

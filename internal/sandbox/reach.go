@@ -7,11 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"sync"
 
 	"bulkhead/internal/fault"
-	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/use"
 	"bulkhead/internal/vmm"
 )
 
@@ -26,7 +25,7 @@ func (b *box) guest(ctx context.Context) (live.Guest, error) {
 		return nil, b.explain("reach", context.Cause(ctx))
 	}
 	l, rec := b.machine(), b.record()
-	if l == nil || rec.State == lifecycle.Held {
+	if l == nil || rec.State.StandsStill() {
 		return nil, fault.New(fault.WrongState, "sandbox %s is %s", rec.Name, rec.State).Hint("bulkhead inspect %s", rec.Name)
 	}
 	if l.Guest != nil {
@@ -62,7 +61,7 @@ func (b *box) attended(ctx context.Context) (*live.Attended, error) {
 	if err != nil {
 		return nil, err
 	}
-	return live.Attend(g, func() bool { return b.record().State == lifecycle.Held }), nil
+	return live.Attend(g, func() bool { return b.record().State.StandsStill() }), nil
 }
 
 // adopt makes g the connection to the guest, if vm still is the machine.
@@ -111,7 +110,7 @@ type transport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	done := t.use()
+	done := t.used.Begin()
 	resp, err := t.attended.RoundTrip(r)
 	if errors.Is(err, live.ErrSilent) {
 		err = t.explain("reach", err)
@@ -120,24 +119,6 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		done()
 		return nil, err
 	}
-	resp.Body = &usedBody{resp.Body, done}
+	resp.Body = use.Until(resp.Body, done)
 	return resp, nil
-}
-
-// use notes that somebody uses the machine, until done.
-func (b *box) use() (done func()) {
-	b.asked.Add(1)
-	b.open.Add(1)
-	return sync.OnceFunc(func() { b.open.Add(-1) })
-}
-
-// usedBody is an answer that is being read.
-type usedBody struct {
-	io.ReadCloser
-	done func()
-}
-
-func (u *usedBody) Close() error {
-	u.done()
-	return u.ReadCloser.Close()
 }

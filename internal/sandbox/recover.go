@@ -83,7 +83,7 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 	if rec.State == lifecycle.Crashed && was != lifecycle.Crashed {
 		rec.Reason = reason
 	}
-	if rec.State != lifecycle.Running {
+	if rec.State != lifecycle.Running && rec.State != lifecycle.Suspended {
 		// A restore that was never confirmed may still have a VMM, and so may a
 		// machine that was written out.
 		if err := m.Machines.Driver.Reap(ctx, m.Machines.Dir(pool.MachineID(rec.ID))); err != nil {
@@ -103,8 +103,13 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 			"from": string(was), "to": string(rec.State), "name": rec.Name, "reason": rec.Reason,
 		})
 	}
+	if rec.State == lifecycle.Suspended {
+		if err := b.watch(); err != nil {
+			return true, err
+		}
+	}
 	m.own(b)
-	if l != nil {
+	if rec.State == lifecycle.Running {
 		m.owners.Go(func() { b.thaw(log.With("op", "recover")) })
 	}
 	return true, nil
@@ -122,7 +127,7 @@ func (m *Manager) reattach(ctx context.Context, rec Record) (*live.Machine, stri
 	machine, err := m.Machines.Attach(ctx, pool.MachineID(rec.ID), rec.Size)
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
-		if rec.State.Interrupted(true) == lifecycle.Running {
+		if s := rec.State.Interrupted(true); s == lifecycle.Running || s == lifecycle.Suspended {
 			return nil, endedUnseen, nil
 		}
 		return nil, fmt.Sprintf("daemon ended while %s", rec.State), nil
@@ -140,7 +145,7 @@ func (b *box) thaw(log *slog.Logger) {
 	if l == nil {
 		return
 	}
-	if err := l.VM.Continue(ctx); err != nil {
+	if err := errors.Join(l.VM.Balloon(ctx, b.record().Size.MemoryMiB), l.VM.Continue(ctx)); err != nil {
 		log.WarnContext(ctx, "machine not continued", "err", err)
 		return
 	}

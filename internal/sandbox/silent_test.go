@@ -34,6 +34,7 @@ type vm struct {
 func (v *vm) PID() int                                { return 1 }
 func (v *vm) Guest(context.Context) (net.Conn, error) { return nil, nil }
 func (v *vm) Continue(context.Context) error          { return nil }
+func (v *vm) Balloon(context.Context, int) error      { return nil }
 func (v *vm) Done() <-chan struct{}                   { return v.done }
 func (v *vm) Exit() vmm.Exit                          { return vmm.Exit{Reason: "killed"} }
 func (v *vm) Kill(context.Context) error {

@@ -28,7 +28,7 @@ func (m *Manager) SetSchedule(ctx context.Context, ref string, s schedule.Schedu
 	})
 }
 
-// Scheduled is a sandbox that has a schedule, and how it is used.
+// Scheduled is a sandbox with its schedule, and how it is used.
 type Scheduled struct {
 	Sandbox
 	// Asked counts requests to the guest since the daemon was started, Open are
@@ -38,20 +38,16 @@ type Scheduled struct {
 	Latest time.Time
 }
 
-// Scheduled lists the sandboxes that have a schedule.
+// Scheduled lists the sandboxes.
 func (m *Manager) Scheduled() []Scheduled {
 	var all []Scheduled
 	for _, b := range m.list() {
-		v := b.view()
-		if v.Schedule.IsZero() {
-			continue
-		}
 		latest, err := b.latestSnapshot()
 		if err != nil {
 			b.log.Warn("snapshots are not read", "err", err)
 			continue
 		}
-		all = append(all, Scheduled{Sandbox: v, Asked: b.asked.Load(), Open: b.open.Load(), Latest: latest})
+		all = append(all, Scheduled{Sandbox: b.view(), Asked: b.used.Asked(), Open: b.used.Open(), Latest: latest})
 	}
 	return all
 }
@@ -67,7 +63,7 @@ func (m *Manager) Expire(ctx context.Context, ref string) error {
 	if rec.Schedule.Expiry == schedule.Remove {
 		return m.Remove(ctx, ref)
 	}
-	if rec.State == lifecycle.Running {
+	if rec.State == lifecycle.Running || rec.State == lifecycle.Suspended {
 		if _, err := m.Pause(ctx, ref, false); err != nil {
 			return err
 		}
@@ -107,7 +103,7 @@ func (m *Manager) Use(ref string) (done func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.use(), nil
+	return b.used.Begin(), nil
 }
 
 // Why says why a snapshot is taken that nobody names.

@@ -147,6 +147,11 @@ type Machine interface {
 	Stop(ctx context.Context) error
 	// Continue starts the virtual CPUs.
 	Continue(ctx context.Context) error
+	// Balloon asks the guest to give back all but mib MiB of its memory, and to
+	// have that again if mib is more than before. It does not wait for the guest,
+	// who gives what it can, and takes it back when it would have to end programs.
+	// What it has given when the machine is saved it has given after a restore.
+	Balloon(ctx context.Context, mib int) error
 	// SaveState writes the device state of a stopped machine to a new file.
 	// It does not sync the file.
 	SaveState(ctx context.Context, file *os.File) error

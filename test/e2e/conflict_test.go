@@ -201,13 +201,36 @@ func TestHeldMachineGoesOn(t *testing.T) {
 	ballast.Sh("head -c 400M /dev/urandom > /srv/big; sync")
 	filled := make(chan harness.Result, 1)
 	go func() {
-		filled <- b.Exec("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do head -c 100M /dev/urandom > /srv/f$i; sync; done; echo done")
+		filled <- b.Exec("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do head -c 100M /dev/urandom > /srv/f$i; sync; done; echo done")
 	}()
 	await(t, b, client.StateHeld)
 	h.Must("rm", "-f", "ballast")
 	if r := <-filled; r.Code != 0 || r.Stdout != "done\n" {
 		t.Errorf("command in a machine that was held: %+v", r)
 	}
+}
+
+// Who fills the pool is held, and the neighbour goes on.
+func TestNeighbourOfAFillerGoesOn(t *testing.T) {
+	h := harness.New(t, "--pool-size", "3GiB").Base()
+	neighbour, filler := h.Create("neighbour"), h.Create("filler")
+	filled := make(chan harness.Result, 1)
+	go func() {
+		filled <- filler.Exec("sh", "-c", "for i in $(seq 40); do head -c 100M /dev/urandom > /srv/f$i; sync; done")
+	}()
+	if s := await(t, filler, client.StateHeld); !strings.Contains(s.Reason, "has written the most") {
+		t.Errorf("held because %s", s.Reason)
+	}
+	neighbour.Sh("head -c 20M /dev/urandom > /srv/work; sync; sha256sum /srv/work")
+	if got := neighbour.Inspect().State; got != client.StateRunning {
+		t.Errorf("the neighbour is %s", got)
+	}
+	if got := filler.Inspect().State; got != client.StateHeld {
+		t.Errorf("who fills the pool is %s", got)
+	}
+	h.Must("rm", "-f", filler.Name)
+	<-filled
+	neighbour.Sh("test -s /srv/work")
 }
 
 func TestExecStreamsAndPassesTheCodeThrough(t *testing.T) {

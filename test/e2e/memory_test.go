@@ -2,10 +2,14 @@ package e2e_test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"bulkhead/client"
+	"bulkhead/internal/daemon"
 	"bulkhead/test/harness"
+	"bulkhead/test/inside"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +43,42 @@ func TestMemoryComesBack(t *testing.T) {
 			t.Fatalf("of %d MiB there are %d still, of %d MiB of the pool %d", full, now, fullFile, file)
 		}
 	}
+}
+
+// What a quiet machine does not need it gives back, takes again when a program
+// wants it, and has again when it is used, restored or forked.
+func TestQuietMachineGivesMemoryBack(t *testing.T) {
+	clock, ticks := &future{}, make(chan time.Time)
+	h := inside.Run(t, daemon.Daemon{Clock: clock.now, Ticks: ticks}, nil).Base()
+	b := h.Create("quiet")
+	h.Must("schedule", b.Name, "--suspend-after", "1h")
+	pass := func(d time.Duration) {
+		clock.ahead.Add(int64(d))
+		ticks <- time.Time{}
+		ticks <- time.Time{}
+	}
+	const cached = 150 // MiB
+	b.Sh("head -c 150M /dev/urandom > /srv/f; sync; cat /srv/f > /dev/null")
+	pass(0)
+	full := b.Inspect().MemoryUsedMB
+	pass(30 * time.Second)
+	awaitBox(t, b, "smaller", func(s client.Sandbox) bool { return full-s.MemoryUsedMB > cached/2 })
+	t.Logf("%d MiB of memory became %d", full, b.Inspect().MemoryUsedMB)
+	if got := h.Must("events", "--sandbox", b.Name, "--kind", "sandbox.quiet"); !strings.Contains(got, "of 512 MiB") {
+		t.Errorf("events are %s", got)
+	}
+	const free = "until test $(awk '/MemAvailable/ {print $2}' /proc/meminfo) -gt 300000; do sleep 0.1; done"
+	b.Snapshot("small")
+	h.Must("fork", b.Name, "--name", "fork")
+	fork := h.Box("fork")
+	defer h.Must("rm", "-f", fork.Name)
+	fork.Sh(free)
+	// No look is between: the machine itself takes what it has to have.
+	b.Sh("python3 -c 'x = bytearray(330 << 20)'")
+	pass(0)
+	b.Sh(free)
+	b.Rollback("small")
+	b.Sh(free + "; test -s /srv/f")
 }
 
 // fileOf is what a machine's memory takes of the pool, in MiB.

@@ -55,7 +55,7 @@ func TestSchedule(t *testing.T) {
 	if got := taken(); !slices.Equal(got, []string{"schedule", "schedule", "manual"}) {
 		t.Errorf("after an hour of rest there are %v", got)
 	}
-	if got := b.Inspect(); got.State != client.StateRunning {
+	if got := b.Inspect(); got.State != client.StateSuspended {
 		t.Errorf("after 48 minutes it is %s", got.State)
 	}
 	pass(16 * time.Minute)

@@ -66,7 +66,7 @@ func pause(ctx context.Context, a *app.App, refs []string, req client.PauseReque
 func running(ctx context.Context, a *app.App) (ids []string, err error) {
 	all, err := a.API.Sandboxes(ctx)
 	for _, s := range all {
-		if s.State == client.StateRunning {
+		if s.State == client.StateRunning || s.State == client.StateSuspended {
 			ids = append(ids, s.ID)
 		}
 	}

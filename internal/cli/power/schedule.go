@@ -19,8 +19,8 @@ import (
 )
 
 type scheduleOptions struct {
-	every, idle, ttl, interval time.Duration
-	keep                       string
+	every, idle, suspend, ttl, interval time.Duration
+	keep                                string
 	// said is what the flags say of the rest.
 	said   client.Schedule
 	before client.Before
@@ -36,8 +36,10 @@ func NewSchedule(a *app.App) *cobra.Command {
 		Short: "Say what is done for a sandbox while nobody looks",
 		Long: "Say what is done for a sandbox while nobody looks: when snapshots are taken and which\n" +
 			"stay (named ones always do, and nothing is taken of a machine in which nothing has\n" +
-			"happened), when it is paused and woken, how long it lives, and what becomes of a\n" +
-			"machine that cannot work any more. Without flags it shows what is so; 0 or \"\" ends it.\n\n" +
+			"happened), when it is stopped for idleness and woken, how long it lives, and what becomes\n" +
+			"of a machine that cannot work any more. Without flags it shows what is so; 0 or \"\" ends it.\n\n" +
+			"A machine in which nothing happens is first stopped in memory, from where it goes on in\n" +
+			"milliseconds, and later paused, which leaves nothing of it but a snapshot.\n\n" +
 			"--before-exec takes a snapshot before a command that fits a pattern, like 'rm -r*', or\n" +
 			"one of a group: @root, @packages, @destructive. What is typed into a shell is not seen.",
 		Example: "  bulkhead schedule otter --every 15m --keep 8,24,14 --idle-timeout 30m\n" +
@@ -68,7 +70,8 @@ func (o *scheduleOptions) flags(f *pflag.FlagSet) {
 	f.DurationVar(&o.every, "every", 0, "take a snapshot so often, like 15m")
 	f.StringVar(&o.keep, "keep", "8,24,14", "how many stay: the last, and of so many hours and days the last")
 	f.DurationVar(&o.idle, "idle-timeout", 0, "pause the machine when nothing happens for so long, like 30m")
-	f.BoolVar(&o.said.KeepAlive, "keep-alive", false, "bring it back with the daemon, and never pause it for idleness")
+	f.DurationVar(&o.suspend, "suspend-after", 30*time.Second, "stop it in memory when nothing happens for so long; with --idle-timeout")
+	f.BoolVar(&o.said.KeepAlive, "keep-alive", false, "bring it back with the daemon, and never stop it for idleness")
 	f.StringVar(&o.said.Wake, "wake", "", "resume it at this time of day, like 06:00")
 	f.DurationVar(&o.ttl, "ttl", 0, "its time is over after so long, like 8h")
 	f.StringVar(&o.said.Expiry, "on-expiry", "pause", "what happens then: pause or remove")
@@ -91,6 +94,7 @@ func (o *scheduleOptions) over(was *client.Schedule, changed func(string) bool) 
 	for name, change := range map[string]func(){
 		"every":           func() { s.EverySeconds = int(o.every / time.Second) },
 		"idle-timeout":    func() { s.IdleSeconds = int(o.idle / time.Second) },
+		"suspend-after":   func() { s.SuspendSeconds = o.suspendSeconds() },
 		"keep":            func() { s.Keep, err = parseKeep(o.keep) },
 		"keep-alive":      func() { s.KeepAlive = o.said.KeepAlive },
 		"wake":            func() { s.Wake = o.said.Wake },
@@ -108,6 +112,14 @@ func (o *scheduleOptions) over(was *client.Schedule, changed func(string) bool) 
 	}
 	s.Before = &before
 	return s, said, err
+}
+
+// suspendSeconds is what the flag says on the wire, where 0 is the default.
+func (o *scheduleOptions) suspendSeconds() int {
+	if o.suspend == 0 {
+		return -1
+	}
+	return int(o.suspend / time.Second)
 }
 
 // expiry is when a time to live is over; nil if it has no end.

@@ -26,6 +26,7 @@ func Schedule(s *client.Schedule) string {
 		say(b.Contact, "a snapshot before a first connection")
 		say(len(b.Commands) > 0 || b.Contact, "that at most every %s", seconds(b.IntervalSeconds))
 	}
+	say(s.SuspendSeconds > 0, "stopped in memory when idle for %s", seconds(s.SuspendSeconds))
 	say(s.IdleSeconds > 0, "paused when idle for %s", seconds(s.IdleSeconds))
 	say(s.KeepAlive, "kept alive")
 	say(s.Wake != "", "woken at %s", s.Wake)

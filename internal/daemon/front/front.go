@@ -246,7 +246,7 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 // taken runs.
 func wireState(s lifecycle.State) client.State {
 	switch s {
-	case lifecycle.Snapshotting, lifecycle.Pausing:
+	case lifecycle.Snapshotting, lifecycle.Suspending, lifecycle.Pausing:
 		return client.StateRunning
 	case lifecycle.Resuming:
 		return client.StatePaused

@@ -20,7 +20,7 @@ func (s sandboxes) SetSchedule(ctx context.Context, ref string, req client.Sched
 // wanted reads a schedule as clients write it.
 func wanted(req client.Schedule) schedule.Schedule {
 	s := schedule.Schedule{
-		Every: seconds(req.EverySeconds), Idle: seconds(req.IdleSeconds), Keep: schedule.Keep(req.Keep),
+		Every: seconds(req.EverySeconds), Idle: seconds(req.IdleSeconds), Suspend: seconds(req.SuspendSeconds), Keep: schedule.Keep(req.Keep),
 		KeepAlive: req.KeepAlive, Wake: req.Wake, Expiry: schedule.Expiry(req.Expiry), Remedy: schedule.Remedy(req.OnUnhealthy),
 	}
 	if req.ExpiresAt != nil {
@@ -40,7 +40,7 @@ func scheduleOf(s schedule.Schedule) *client.Schedule {
 		return nil
 	}
 	c := &client.Schedule{
-		EverySeconds: int(s.Every / time.Second), IdleSeconds: int(s.Idle / time.Second), Keep: client.Keep(s.Keep),
+		EverySeconds: int(s.Every / time.Second), IdleSeconds: int(s.Idle / time.Second), SuspendSeconds: int(s.Suspend / time.Second), Keep: client.Keep(s.Keep),
 		KeepAlive: s.KeepAlive, Wake: s.Wake, Expiry: string(s.Expiry), OnUnhealthy: string(s.Remedy),
 	}
 	if !s.Expires.IsZero() {

@@ -9,15 +9,6 @@ import (
 	"bulkhead/internal/sandbox/live"
 )
 
-const (
-	// Floor is what must be free in the pool for machines to run, in bytes. They
-	// write at most some 100 MB between two looks.
-	Floor = 256 << 20
-	// Enough is when machines that stood still go on: well above the floor, so
-	// that they do not stop at once again.
-	Enough = 2 * Floor
-)
-
 // Limits bound all sandboxes together; 0 is no limit.
 type Limits struct {
 	// Sandboxes is how many there may be, Snapshots how many each may have.

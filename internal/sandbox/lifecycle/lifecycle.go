@@ -12,6 +12,7 @@
 //	removing ◄──remove── (every state but creating and gone)
 //
 //	running ──pause──► pausing ──written out──► paused ──resume──► resuming ──started──► running
+//	running ──suspend──► suspending ──stood still──► suspended ──wake──► running
 //
 // Between running and held a machine goes back and forth as the pool runs out
 // of room and gets some again. A guest that reboots goes from running to starting. The table is pure: no
@@ -33,6 +34,10 @@ const (
 	// Held: the machine stands still because the pool has no room left for
 	// what it might write.
 	Held State = "held"
+	// Suspending: the machine is about to stand still; Suspended: it does, in
+	// memory, because nothing happens in it.
+	Suspending State = "suspending"
+	Suspended  State = "suspended"
 	// Pausing: the machine is written out, and ended once it is; Paused: it is
 	// a snapshot and nothing else.
 	Pausing     State = "pausing"
@@ -48,7 +53,7 @@ const (
 // States lists every state.
 func States() []State {
 	return []State{
-		Creating, Starting, Running, Snapshotting, Held, Pausing, Paused, Resuming,
+		Creating, Starting, Running, Snapshotting, Held, Suspending, Suspended, Pausing, Paused, Resuming,
 		RollingBack, Stopped, Crashed, Removing, Gone,
 	}
 }
@@ -73,14 +78,19 @@ const (
 	// Hold stops a running machine for want of room, Release lets it go on.
 	Hold    Event = "hold"
 	Release Event = "release"
+	// Suspend stops a running machine in memory, Wake lets it go on.
+	Suspend Event = "suspend"
+	Wake    Event = "wake"
 )
 
 // Events that happen.
 const (
 	// Started: the machine runs and its guest confirmed that it is right.
 	Started Event = "started"
-	// Ended: the snapshot was taken, or was given up with the machine intact.
+	// Ended: what was under way is over or was given up, and the machine runs.
 	Ended Event = "ended"
+	// StoodStill: the machine is frozen and its virtual CPUs are stopped.
+	StoodStill Event = "stood_still"
 	// WrittenOut: the machine is a snapshot, and its VMM is about to be ended.
 	WrittenOut Event = "written_out"
 	// Failed: what was under way failed and its machine does not run.
@@ -96,8 +106,8 @@ const (
 // Events lists every event.
 func Events() []Event {
 	return []Event{
-		Start, Restart, Snapshot, Rollback, Pause, Resume, Remove, Prune, Adjust, Hold, Release,
-		Started, Ended, WrittenOut, Failed, PoweredOff, Rebooted, Died, Removed,
+		Start, Restart, Snapshot, Rollback, Pause, Resume, Remove, Prune, Adjust, Hold, Release, Suspend, Wake,
+		Started, Ended, StoodStill, WrittenOut, Failed, PoweredOff, Rebooted, Died, Removed,
 	}
 }
 
@@ -110,6 +120,7 @@ func next(s State, e Event) (State, bool) {
 		return pick(e, map[Event]State{
 			Snapshot: Snapshotting, Rollback: RollingBack, Pause: Pausing, Remove: Removing, Restart: Starting,
 			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed, Prune: Running, Adjust: Running, Hold: Held,
+			Suspend: Suspending,
 		})
 	case Held:
 		return pick(e, map[Event]State{
@@ -118,6 +129,13 @@ func next(s State, e Event) (State, bool) {
 		})
 	case Snapshotting:
 		return pick(e, map[Event]State{Ended: Running, Failed: Crashed})
+	case Suspending:
+		return pick(e, map[Event]State{StoodStill: Suspended, Ended: Running, Failed: Crashed})
+	case Suspended:
+		return pick(e, map[Event]State{
+			Wake: Running, Remove: Removing, Restart: Starting, Prune: Suspended,
+			PoweredOff: Stopped, Rebooted: Starting, Died: Crashed,
+		})
 	case Pausing:
 		return pick(e, map[Event]State{WrittenOut: Paused, Ended: Running, Failed: Crashed})
 	case Paused:
@@ -165,10 +183,32 @@ func Next(s State, e Event) (State, error) {
 // states in which a daemon that starts looks for one.
 func (s State) Live() bool {
 	switch s {
-	case Running, Snapshotting, Held, Pausing, Resuming, Starting, RollingBack:
+	case Running, Snapshotting, Held, Suspending, Suspended, Pausing, Resuming, Starting, RollingBack:
 		return true
 	}
 	return false
+}
+
+// StandsStill reports whether a machine in state s is stopped by us, so that
+// nothing in it answers.
+func (s State) StandsStill() bool { return s == Held || s == Suspended }
+
+// Down reports whether a sandbox in state s stays in it until somebody brings it
+// back.
+func (s State) Down() bool { return s == Crashed || s == Stopped || s == Held || s == Paused }
+
+// WayBack is the command that brings a sandbox back that is down. It has a name
+// and was last equal to a snapshot, "" for none.
+func WayBack(s State, name, head string) string {
+	switch {
+	case s == Held: // it goes on once there is room
+		return "bulkhead timeline rm " + name + " SNAPSHOT"
+	case s == Paused:
+		return "bulkhead resume " + name
+	case head != "":
+		return "bulkhead rollback " + name + " " + head
+	}
+	return "bulkhead start " + name
 }
 
 // Interrupted returns the state in which a daemon that starts has to consider
@@ -180,9 +220,14 @@ func (s State) Interrupted(vmm bool) State {
 		return Gone
 	case Resuming:
 		return Paused
-	case Running, Snapshotting, Held, Pausing:
+	case Running, Snapshotting, Held, Suspending, Pausing:
 		if vmm {
 			return Running
+		}
+		return Crashed
+	case Suspended:
+		if vmm {
+			return Suspended
 		}
 		return Crashed
 	case Starting, RollingBack:

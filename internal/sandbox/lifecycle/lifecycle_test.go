@@ -26,6 +26,9 @@ func TestNext(t *testing.T) {
 		{"pauses and is resumed", lifecycle.Running, evs(lifecycle.Pause, lifecycle.WrittenOut, lifecycle.Resume, lifecycle.Started), lifecycle.Running},
 		{"cannot be written out and runs on", lifecycle.Running, evs(lifecycle.Pause, lifecycle.Ended), lifecycle.Running},
 		{"is not resumed and stays what it was", lifecycle.Running, evs(lifecycle.Pause, lifecycle.WrittenOut, lifecycle.Resume, lifecycle.Failed), lifecycle.Paused},
+		{"stands still and is woken", lifecycle.Running, evs(lifecycle.Suspend, lifecycle.StoodStill, lifecycle.Wake), lifecycle.Running},
+		{"comes to be used before it stands still", lifecycle.Running, evs(lifecycle.Suspend, lifecycle.Ended), lifecycle.Running},
+		{"dies while it stands still", lifecycle.Running, evs(lifecycle.Suspend, lifecycle.StoodStill, lifecycle.Died), lifecycle.Crashed},
 		{"removal is repeated", lifecycle.Crashed, evs(lifecycle.Remove, lifecycle.Remove, lifecycle.Removed), lifecycle.Gone},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -55,6 +58,9 @@ func TestNextRefuses(t *testing.T) {
 		{lifecycle.Crashed, lifecycle.Snapshot},
 		{lifecycle.Crashed, lifecycle.Pause},
 		{lifecycle.Running, lifecycle.Resume},
+		{lifecycle.Running, lifecycle.Wake},
+		{lifecycle.Suspended, lifecycle.Snapshot}, // it has to go on first
+		{lifecycle.Suspended, lifecycle.Hold},     // it writes nothing
 	} {
 		got, err := lifecycle.Next(tt.s, tt.e)
 		var refused *lifecycle.RefusedError
@@ -89,7 +95,7 @@ func TestRandomEvents(t *testing.T) {
 			states[n] = true
 			s = n
 		}
-		for _, settled := range []lifecycle.State{lifecycle.Running, lifecycle.Stopped, lifecycle.Crashed, lifecycle.Paused} {
+		for _, settled := range []lifecycle.State{lifecycle.Running, lifecycle.Stopped, lifecycle.Crashed, lifecycle.Paused, lifecycle.Suspended} {
 			if n, err := lifecycle.Next(settled, lifecycle.Remove); err != nil || n != lifecycle.Removing {
 				t.Fatalf("remove in %s: %s, %v", settled, n, err)
 			}
@@ -106,8 +112,11 @@ func TestInterrupted(t *testing.T) {
 	for _, s := range lifecycle.States() {
 		for _, vmm := range []bool{false, true} {
 			got := s.Interrupted(vmm)
-			if got == lifecycle.Running && !vmm {
-				t.Errorf("%s without a VMM counts as running", s)
+			if (got == lifecycle.Running || got == lifecycle.Suspended) && !vmm {
+				t.Errorf("%s without a VMM counts as %s", s, got)
+			}
+			if s == lifecycle.Suspended && vmm && got != s {
+				t.Errorf("a machine that stands still counts as %s", got)
 			}
 			if again := got.Interrupted(vmm); got != lifecycle.Gone && again != got {
 				t.Errorf("%s: interrupted twice gives %s, then %s", s, got, again)

@@ -51,6 +51,7 @@ func (v fakeVM) PID() int                                { return 1 }
 func (v fakeVM) Guest(context.Context) (net.Conn, error) { return nil, errors.ErrUnsupported }
 func (v fakeVM) Stop(context.Context) error              { return v.step("stop") }
 func (v fakeVM) Continue(context.Context) error          { return v.step("continue") }
+func (v fakeVM) Balloon(context.Context, int) error      { return v.step("balloon") }
 func (v fakeVM) Kill(context.Context) error              { return v.step("kill") }
 func (v fakeVM) Done() <-chan struct{}                   { return nil }
 func (v fakeVM) Exit() vmm.Exit                          { return vmm.Exit{} }
@@ -139,5 +140,31 @@ func TestFailedSnapshotLeavesTheMachineRunning(t *testing.T) {
 				t.Errorf("programs were not thawed: %q", s.steps)
 			}
 		})
+	}
+}
+
+// Programs stand still before the machine does, and go on after it.
+func TestStandstill(t *testing.T) {
+	s := &story{}
+	m := &live.Machine{VM: fakeVM{s}, Guest: fakeGuest{s}}
+	r := &live.Runner{}
+	if err := r.Suspend(t.Context(), m, live.Size{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Wake(t.Context(), m, live.Size{}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"freeze", "stop", "balloon", "continue", "thaw"}; !slices.Equal(s.steps, want) {
+		t.Errorf("done is %q, want %q", s.steps, want)
+	}
+}
+
+func TestFailedStandstillLeavesTheMachineRunning(t *testing.T) {
+	for _, fail := range []string{"freeze", "stop"} {
+		s := &story{fail: fail}
+		err := (&live.Runner{}).Suspend(t.Context(), &live.Machine{VM: fakeVM{s}, Guest: fakeGuest{s}}, live.Size{})
+		if end := s.steps[len(s.steps)-2:]; err == nil || !slices.Equal(end, []string{"continue", "thaw"}) {
+			t.Errorf("%s fails: %v, done is %q", fail, err, s.steps)
+		}
 	}
 }

@@ -95,6 +95,9 @@ type Link interface {
 	Tap() *os.File
 	// Trust is what the guest is given of secrets before it runs.
 	Trust() *machine.Trust
+	// Knock watches for packets to the guest until ctx ends. The channel is
+	// closed with the first, which is held for a machine that stands still.
+	Knock(ctx context.Context) (<-chan struct{}, error)
 	// Close ends it; repeating it is no error.
 	Close() error
 }
@@ -118,12 +121,14 @@ type Machine struct {
 	VM vmm.Machine
 	// Guest is nil until somebody has connected.
 	Guest Guest
-	// unlinked is closed once its network is; nil if it has none.
+	// link is its network, and unlinked is closed once that is; nil if it has
+	// none.
+	link     Link
 	unlinked <-chan struct{}
 }
 
 // With returns the machine with another connection to its guest.
-func (m *Machine) With(g Guest) *Machine { return &Machine{m.VM, g, m.unlinked} }
+func (m *Machine) With(g Guest) *Machine { return &Machine{m.VM, g, m.link, m.unlinked} }
 
 // Ended reports whether the machine's VMM is gone.
 func (m *Machine) Ended() bool {
@@ -213,7 +218,8 @@ func (r *Runner) restoring(ctx context.Context, state string) func(vmm.Spec) (vm
 		if err != nil {
 			return nil, fmt.Errorf("load machine: %w", err)
 		}
-		if err := vm.Continue(ctx); err != nil {
+		// What it had given back when it was saved it is to have again.
+		if err := errors.Join(vm.Balloon(ctx, spec.MemoryMiB), vm.Continue(ctx)); err != nil {
 			return nil, errors.Join(fmt.Errorf("continue machine: %w", err), vm.Kill(context.WithoutCancel(ctx)))
 		}
 		return vm, nil
@@ -266,7 +272,7 @@ func (r *Runner) bringUp(ctx context.Context, spec vmm.Spec, b bringUp) (m *Mach
 	if err != nil {
 		return nil, fmt.Errorf("guest: %w", err)
 	}
-	return &Machine{vm, g, r.closeAfter(vm, link)}, nil
+	return &Machine{vm, g, link, r.closeAfter(vm, link)}, nil
 }
 
 // closeAfter will end a machine's network after the machine, however that
@@ -299,7 +305,7 @@ func (r *Runner) Attach(ctx context.Context, id pool.MachineID, size Size) (*Mac
 		r.Log.WarnContext(ctx, "machine has no network", "sandbox", spec.ID, "err", err)
 		return &Machine{VM: vm}, nil
 	}
-	return &Machine{VM: vm, unlinked: r.closeAfter(vm, link)}, nil
+	return &Machine{VM: vm, link: link, unlinked: r.closeAfter(vm, link)}, nil
 }
 
 // Greet connects to the agent of a machine that runs already, and has it make

@@ -22,6 +22,10 @@ type Schedule struct {
 	// Idle is how long nothing happens in a machine before it is paused; 0 for
 	// never.
 	Idle time.Duration `json:"idle,omitempty"`
+	// Suspend is how long nothing happens in a machine before it is stopped in
+	// memory, from where it goes on in milliseconds; less than 0 for never. 0 is
+	// never too, unless there is an Idle: then it becomes half a minute.
+	Suspend time.Duration `json:"suspend,omitempty"`
 	// KeepAlive brings it back whenever the daemon starts.
 	KeepAlive bool `json:"keep_alive,omitempty"`
 	// Wake is the time of day at which it is resumed if it is paused, "06:00" in
@@ -69,7 +73,7 @@ type Before struct {
 // IsZero reports whether nothing is wanted.
 func (c Schedule) IsZero() bool {
 	before := len(c.Before.Commands) > 0 || c.Before.Contact
-	return c.Every == 0 && c.Idle == 0 && !c.KeepAlive && c.Wake == "" && c.Expires.IsZero() && c.Remedy == "" && !before
+	return c.Every == 0 && c.Idle == 0 && c.Suspend <= 0 && !c.KeepAlive && c.Wake == "" && c.Expires.IsZero() && c.Remedy == "" && !before
 }
 
 // Keep counts what stays: the last ones, and the last one of each hour and of
@@ -86,10 +90,15 @@ func DefaultKeep() Keep { return Keep{Last: 8, Hourly: 24, Daily: 14} }
 
 // Bounds of what can be asked for.
 const (
-	minEvery  = time.Minute
-	minIdle   = time.Minute
-	maxKeep   = 1000
-	maxBefore = 50
+	minEvery = time.Minute
+	minIdle  = time.Minute
+	// minSuspend is above the time between two looks at a machine.
+	minSuspend = 15 * time.Second
+	// usualSuspend is for machines that are paused later on: what waits for an
+	// answer does so for seconds.
+	usualSuspend = 30 * time.Second
+	maxKeep      = 1000
+	maxBefore    = 50
 	// perRisk is how often a snapshot is taken before something risky unless
 	// somebody says otherwise.
 	perRisk = 10 * time.Minute
@@ -105,6 +114,8 @@ func (c Schedule) Normal() (Schedule, error) {
 		return c, fault.New(fault.Invalid, "a snapshot every %s is more often than every %s", c.Every, minEvery)
 	case c.Idle < 0 || c.Idle > 0 && c.Idle < minIdle:
 		return c, fault.New(fault.Invalid, "idle for %s is less than %s", c.Idle, minIdle)
+	case c.Suspend > 0 && c.Suspend < minSuspend:
+		return c, fault.New(fault.Invalid, "stopped in memory after %s is sooner than after %s", c.Suspend, minSuspend)
 	case c.Before.Interval < 0:
 		return c, fault.New(fault.Invalid, "an interval of %s is none", c.Before.Interval)
 	case len(c.Before.Commands) > maxBefore:
@@ -117,6 +128,9 @@ func (c Schedule) Normal() (Schedule, error) {
 	}
 	if err := c.checkWords(); err != nil {
 		return c, err
+	}
+	if c.Suspend == 0 && c.Idle > 0 {
+		c.Suspend = usualSuspend
 	}
 	if c.Every > 0 && c.Keep == (Keep{}) {
 		c.Keep = DefaultKeep()

@@ -72,10 +72,18 @@ func TestNormal(t *testing.T) {
 	if c, err := (schedule.Schedule{}).Normal(); err != nil || !c.IsZero() {
 		t.Errorf("nothing: %+v, %v", c, err)
 	}
+	for _, tt := range []struct{ suspend, idle, want time.Duration }{
+		{0, time.Hour, 30 * time.Second}, {time.Minute, time.Hour, time.Minute}, {-1, time.Hour, -1}, {time.Minute, 0, time.Minute},
+	} {
+		if c, err := (schedule.Schedule{Suspend: tt.suspend, Idle: tt.idle}).Normal(); err != nil || c.Suspend != tt.want || c.IsZero() {
+			t.Errorf("%+v becomes %s, %v", tt, c.Suspend, err)
+		}
+	}
 	for name, c := range map[string]schedule.Schedule{
 		"too often":      {Every: time.Second},
 		"backwards":      {Every: -time.Hour},
 		"idle too soon":  {Idle: time.Second},
+		"hasty":          {Suspend: time.Second},
 		"less than none": {Every: time.Hour, Keep: schedule.Keep{Last: -1}},
 		"too many":       {Every: time.Hour, Keep: schedule.Keep{Daily: 1001}},
 		"no time of day": {Wake: "6 o'clock"},

@@ -76,7 +76,7 @@ func (d *Driver) argv(spec vmm.Spec, incoming bool) []string {
 		"-device", networkDevice(spec),
 		"-device", "virtio-blk-device,id=blk,drive=disk",
 		"-device", "virtio-rng-device,id=rng",
-		"-device", "virtio-balloon-device,id=balloon,free-page-reporting=on",
+		"-device", "virtio-balloon-device,id=balloon,free-page-reporting=on,deflate-on-oom=on",
 		"-device", "virtio-serial-device,id=serial,max_ports=2",
 		"-chardev", socketChardev("guest", guestSocket),
 		"-device", "virtserialport,bus=serial.0,id=channel,chardev=guest,name=bulkhead",

@@ -76,7 +76,7 @@ func (d *Driver) Version(context.Context) (vmm.Version, error) {
 			return vmm.Version{}, err
 		}
 	}
-	return vmm.Version{Driver: "qemu", VMM: v, Machine: machineType + " with tap", Accel: d.cfg.Accel, CPU: cpu}, nil
+	return vmm.Version{Driver: "qemu", VMM: v, Machine: machineType + " with tap and elastic balloon", Accel: d.cfg.Accel, CPU: cpu}, nil
 }
 
 func askVersion(binary string) (string, error) {

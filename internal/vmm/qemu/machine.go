@@ -156,13 +156,20 @@ func (m *Machine) Stop(ctx context.Context) error { return m.do(ctx, "stop") }
 // Continue implements vmm.Machine.
 func (m *Machine) Continue(ctx context.Context) error { return m.do(ctx, "cont") }
 
-func (m *Machine) do(ctx context.Context, command string) error {
+// Balloon implements vmm.Machine.
+func (m *Machine) Balloon(ctx context.Context, mib int) error {
+	return m.tell(ctx, "balloon", map[string]int64{"value": int64(mib) << 20})
+}
+
+func (m *Machine) do(ctx context.Context, command string) error { return m.tell(ctx, command, nil) }
+
+func (m *Machine) tell(ctx context.Context, command string, arguments any) error {
 	unlock, err := m.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	_, err = m.qmp.Do(ctx, command, nil)
+	_, err = m.qmp.Do(ctx, command, arguments)
 	return err
 }
 
