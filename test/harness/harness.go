@@ -153,6 +153,14 @@ func cacheDir() (string, error) {
 
 // Serve starts the daemon and waits until it answers.
 func (h *Host) Serve() error {
+	if err := h.Launch(); err != nil {
+		return err
+	}
+	return h.Await()
+}
+
+// Launch starts the daemon.
+func (h *Host) Launch() error {
 	args := append([]string{"serve", "--state-dir", h.Dir, "--cache-dir", h.Cache, "--log-level", "debug"}, h.args...)
 	cmd := exec.Command(h.Bin, args...)
 	cmd.Stdout, cmd.Stderr = h.log, h.log
@@ -165,7 +173,7 @@ func (h *Host) Serve() error {
 		close(exited)
 	}()
 	h.daemon, h.exited = cmd, exited
-	return h.Await()
+	return nil
 }
 
 // Await waits until the daemon answers.
