@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
@@ -24,8 +25,15 @@ func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 	if err != nil {
 		return fmt.Errorf("read records: %w", err)
 	}
+	snaps, err := m.Machines.Pool.Snapshots()
+	if err != nil {
+		return err
+	}
 	known := map[ID]bool{}
 	for _, rec := range recs {
+		if err := m.settleHistory(ctx, &rec, snaps); err != nil {
+			return fmt.Errorf("settle snapshots of sandbox %s: %w", rec.ID, err)
+		}
 		kept, err := m.recoverOne(ctx, rec)
 		if err != nil {
 			return fmt.Errorf("recover sandbox %s: %w", rec.ID, err)
@@ -85,8 +93,8 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 	}
 	if rec.State != lifecycle.Running {
 		// A restore that was never confirmed may still have a VMM, and so may a
-		// machine that was written out.
-		if err := m.Machines.Driver.Reap(ctx, m.Machines.Dir(pool.MachineID(rec.ID))); err != nil {
+		// machine that was written out; what has crashed has a network.
+		if err := m.Machines.Reap(ctx, pool.MachineID(rec.ID)); err != nil {
 			return true, err
 		}
 		l = nil
@@ -108,6 +116,35 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 		m.owners.Go(func() { b.thaw(log.With("op", "recover")) })
 	}
 	return true, nil
+}
+
+// settleHistory finishes what was under way with the snapshots of a sandbox: one
+// that was committed is what the machine goes on from, and one that was taken
+// for a fork is of no more use.
+func (m *Manager) settleHistory(ctx context.Context, rec *Record, snaps []pool.Snapshot) error {
+	snaps = slices.DeleteFunc(slices.Clone(snaps), func(s pool.Snapshot) bool { return s.Sandbox != string(rec.ID) })
+	for _, s := range snaps {
+		// Since the machine began to run, every snapshot was of it; what a
+		// rollback left is of the one before.
+		if s.Parent == rec.Head && s.Created.After(rec.Started) && s.Cause != CauseBeforeRollback {
+			rec.Head = s.ID
+		}
+	}
+	for _, s := range slices.Backward(snaps) {
+		if s.Cause != causeFork {
+			continue
+		}
+		if rec.Head == s.ID {
+			rec.Head = s.Parent
+		}
+		if err := m.Store.Save(ctx, *rec); err != nil { // before what it must not name any more goes
+			return err
+		}
+		if err := m.Machines.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reattach returns the machine of a sandbox that should have one, or why
