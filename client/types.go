@@ -170,6 +170,9 @@ type Keep struct {
 type PauseRequest struct {
 	// Stay means that only Resume ends it, not what is asked of the sandbox.
 	Stay bool `json:"stay,omitempty"`
+	// UntilBoot means that the host goes down: the sandbox is resumed once it has
+	// started again.
+	UntilBoot bool `json:"untilBoot,omitempty"`
 }
 
 // ForkRequest asks for sandboxes that go on from one moment of another.

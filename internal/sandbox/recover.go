@@ -51,16 +51,21 @@ func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 }
 
 // bringBack brings back what has ended with the host, one after the other: a
-// boot takes all of a processor. Machines that were paused are not among them.
+// boot takes all of a processor. Machines that were paused for other reasons are
+// not among them.
 func (m *Manager) bringBack() {
 	for _, b := range m.list() {
 		rec := b.record()
-		if rec.State != lifecycle.Crashed || rec.Reason != endedUnseen {
+		how, err := "booted from its disk", error(nil)
+		switch {
+		case rec.State == lifecycle.Paused && rec.Returns:
+			how, err = "resumed where it was", b.wake(m.life)
+		case rec.State == lifecycle.Crashed && rec.Reason == endedUnseen:
+			err = b.do(m.life, lifecycle.Start, b.start)
+		default:
 			continue
 		}
-		err := b.do(m.life, lifecycle.Start, b.start)
-		how := "booted from its disk"
-		if err != nil && rec.Head != "" && m.life.Err() == nil {
+		if err != nil && rec.State == lifecycle.Crashed && rec.Head != "" && m.life.Err() == nil {
 			b.log.WarnContext(m.life, "machine does not boot after the host's restart", "err", err)
 			_, err = m.Rollback(m.life, string(rec.ID), string(rec.Head), true)
 			how = "rolled back to " + string(rec.Head)

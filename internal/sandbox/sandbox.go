@@ -56,6 +56,9 @@ type Record struct {
 	Metadata map[string]string
 	// Stay means that a pause ends by Resume alone.
 	Stay bool
+	// Returns means that it is paused because the host goes down, and is resumed
+	// once that has started again.
+	Returns bool
 	// Schedule is what is done for it while nobody looks.
 	Schedule schedule.Schedule
 }

@@ -22,7 +22,10 @@ func (s *siege) check(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.noOrphans(t, list)
+	noOrphans(t, s.h.Dir, list)
+	if left := folder(t, filepath.Join(s.h.Dir, "pool", "staging")); len(left) != 0 {
+		t.Errorf("half-made things are left: %v", left)
+	}
 	there := map[string]bool{}
 	for _, found := range list {
 		there[found.Name] = true
@@ -131,9 +134,9 @@ func (s *siege) restoreAll(t *testing.T) {
 	}
 }
 
-// noOrphans checks that everything on the host belongs to a sandbox that is
-// listed.
-func (s *siege) noOrphans(t *testing.T, list []client.Sandbox) {
+// noOrphans checks that everything that a daemon's state directory has on the
+// host belongs to a sandbox that is listed.
+func noOrphans(t *testing.T, dir string, list []client.Sandbox) {
 	t.Helper()
 	known, live := map[string]bool{}, map[string]bool{}
 	for _, b := range list {
@@ -142,9 +145,9 @@ func (s *siege) noOrphans(t *testing.T, list []client.Sandbox) {
 			live[b.ID] = true
 		}
 	}
-	in := func(elem ...string) string { return filepath.Join(append([]string{s.h.Dir}, elem...)...) }
+	in := func(elem ...string) string { return filepath.Join(append([]string{dir}, elem...)...) }
 	for where, of := range map[string]map[string]bool{
-		in("pool", "machines"): known, in("run"): known, in("egress"): known, in("pool", "staging"): nil,
+		in("pool", "machines"): known, in("run"): known, in("egress"): known,
 	} {
 		for _, name := range folder(t, where) {
 			if !of[name] {
@@ -158,11 +161,11 @@ func (s *siege) noOrphans(t *testing.T, list []client.Sandbox) {
 			t.Errorf("%s: runs: %t, has a network: %t", id, live[id], there)
 		}
 	}
-	cages := cagesOf(t, s.h.Dir)
+	cages := cagesOf(t, dir)
 	if len(cages) != len(live) {
 		t.Errorf("%d machines have %d cages: %v", len(live), len(cages), cages)
 	}
-	mounts := strings.Count(text(t, "/proc/self/mounts"), s.h.Dir)
+	mounts := strings.Count(text(t, "/proc/self/mounts"), dir+"/")
 	if want := 1 + len(live); mounts != want {
 		t.Errorf("there are %d mounts, want %d", mounts, want)
 	}

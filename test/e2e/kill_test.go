@@ -120,10 +120,11 @@ func (s *siege) names() (all []string) {
 func (s *siege) rehearse(t *testing.T) {
 	t.Helper()
 	first := s.boxes["first"]
-	for _, o := range []op{
-		s.create(), s.fork(first), s.snapshot(first), s.rollback(first), s.pause(first), s.resume(first), s.forget(first), s.remove(),
+	of := func(f func(*besieged) op) func() op { return func() op { return f(first) } }
+	for _, next := range []func() op{
+		s.create, of(s.fork), of(s.snapshot), of(s.rollback), of(s.pause), of(s.resume), of(s.forget), s.remove,
 	} {
-		began := time.Now()
+		o, began := next(), time.Now()
 		if err := o.do(t.Context()); err != nil {
 			t.Fatalf("%s: %v", o.what, err)
 		}

@@ -137,7 +137,13 @@ func (s sandboxes) Restart(ctx context.Context, ref string) (client.Sandbox, err
 }
 
 func (s sandboxes) Pause(ctx context.Context, ref string, req client.PauseRequest) (client.Sandbox, error) {
-	b, err := s.Manager.Pause(ctx, ref, req.Stay)
+	var b sandbox.Sandbox
+	var err error
+	if req.UntilBoot {
+		b, err = s.PauseUntilBoot(ctx, ref)
+	} else {
+		b, err = s.Manager.Pause(ctx, ref, req.Stay)
+	}
 	if err != nil {
 		return client.Sandbox{}, err
 	}

@@ -28,12 +28,13 @@ type recordSpec struct {
 	Identity sandbox.Identity  `json:"identity"`
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Stay     bool              `json:"stay,omitempty"`
+	Returns  bool              `json:"returns,omitempty"`
 	Schedule schedule.Schedule `json:"schedule,omitzero"`
 }
 
 // Save implements the heart's contract.
 func (r Records) Save(ctx context.Context, rec sandbox.Record) error {
-	spec, err := json.Marshal(recordSpec{rec.Identity, rec.Metadata, rec.Stay, rec.Schedule})
+	spec, err := json.Marshal(recordSpec{rec.Identity, rec.Metadata, rec.Stay, rec.Returns, rec.Schedule})
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", rec.ID, err)
 	}
@@ -69,7 +70,7 @@ func (r Records) List(ctx context.Context) ([]sandbox.Record, error) {
 			Created: row.Created, Started: row.Started,
 			Size: live.Size{CPUs: row.CPUs, MemoryMiB: row.MemoryMiB}, DiskMiB: row.DiskMiB,
 			Head: pool.SnapshotID(row.Head), Identity: spec.Identity, Metadata: spec.Metadata,
-			Stay: spec.Stay, Schedule: spec.Schedule,
+			Stay: spec.Stay, Returns: spec.Returns, Schedule: spec.Schedule,
 		})
 	}
 	return recs, nil
