@@ -31,14 +31,15 @@ func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 	}
 	known := map[ID]bool{}
 	for _, rec := range recs {
-		if err := m.settleHistory(ctx, &rec, snaps); err != nil {
-			return fmt.Errorf("settle snapshots of sandbox %s: %w", rec.ID, err)
+		was := rec.State
+		err := m.settleHistory(ctx, &rec, snaps)
+		if err == nil {
+			rec.Returns = rec.Returns || hostRestarted && rec.State != was
+			known[rec.ID], err = m.recoverOne(ctx, rec, was)
 		}
-		kept, err := m.recoverOne(ctx, rec)
 		if err != nil {
 			return fmt.Errorf("recover sandbox %s: %w", rec.ID, err)
 		}
-		known[rec.ID] = kept
 	}
 	if err := m.sweep(ctx, known); err != nil {
 		return err
@@ -80,15 +81,15 @@ func (m *Manager) bringBack() {
 // endedUnseen is the reason of a crash that nobody has seen.
 const endedUnseen = "VMM ended while no daemon ran"
 
-// recoverOne reports whether the sandbox still exists afterwards.
-func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
+// recoverOne takes over a sandbox that was in a state, and reports whether it
+// still exists afterwards.
+func (m *Manager) recoverOne(ctx context.Context, rec Record, was lifecycle.State) (bool, error) {
 	log := m.Log.With("sandbox", string(rec.ID))
 	l, reason, err := m.reattach(ctx, rec)
 	if err != nil {
 		return false, err
 	}
-	was := rec.State
-	rec.State = was.Interrupted(l != nil)
+	rec.State = rec.State.Interrupted(l != nil)
 	if rec.State == lifecycle.Gone {
 		log.InfoContext(ctx, "removed what was half made", "from", string(was))
 		return false, m.discard(ctx, rec.ID)
@@ -124,7 +125,8 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 }
 
 // settleHistory finishes what was under way with the snapshots of a sandbox: one
-// that was committed is what the machine goes on from, and one that was taken
+// that was committed is what the machine goes on from, one that a pause has
+// committed is the machine, which did not run after it, and one that was taken
 // for a fork is of no more use.
 func (m *Manager) settleHistory(ctx context.Context, rec *Record, snaps []pool.Snapshot) error {
 	snaps = slices.DeleteFunc(slices.Clone(snaps), func(s pool.Snapshot) bool { return s.Sandbox != string(rec.ID) })
@@ -133,6 +135,9 @@ func (m *Manager) settleHistory(ctx context.Context, rec *Record, snaps []pool.S
 		// rollback left is of the one before.
 		if s.Parent == rec.Head && s.Created.After(rec.Started) && s.Cause != CauseBeforeRollback {
 			rec.Head = s.ID
+			if s.Cause == causePause && rec.State == lifecycle.Pausing {
+				rec.State, rec.Stay = lifecycle.Paused, false
+			}
 		}
 	}
 	for _, s := range slices.Backward(snaps) {

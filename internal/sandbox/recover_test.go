@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"testing"
@@ -35,19 +36,7 @@ func TestSnapshotsThatNoRecordTellsOf(t *testing.T) {
 	fresh := take("manual", monday)
 	forked := take("fork", fresh)
 	newest := take("schedule", forked)
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	m := sandbox.New(sandbox.Parts{
-		Machines: &live.Runner{
-			Driver: driver{vm: &vm{done: make(chan struct{})}}, Pool: p, Journal: nothing{}, Network: unconnected{},
-			RunDir: t.TempDir(), Clock: time.Now, Log: log,
-		},
-		Templates: nothing{}, Events: nothing{}, Clock: time.Now, Log: log,
-		Store: store{{ID: "i1", Name: "web", State: lifecycle.Stopped, Head: monday, Started: started}},
-	})
-	if err := m.Recover(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close(t.Context())
+	m := recovered(t, p, sandbox.Record{ID: "i1", Name: "web", State: lifecycle.Stopped, Head: monday, Started: started})
 	s, snaps, err := m.Timeline("web")
 	if err != nil {
 		t.Fatal(err)
@@ -62,4 +51,43 @@ func TestSnapshotsThatNoRecordTellsOf(t *testing.T) {
 	if s.Head != newest {
 		t.Errorf("it goes on from %s, want %s", s.Head, newest)
 	}
+}
+
+// A machine that was written out by the time that its daemon was killed is
+// paused, whether its VMM was ended or not.
+func TestPauseThatNoRecordTellsOf(t *testing.T) {
+	p := pooltest.New(t)
+	pooltest.Import(t, p, "i1")
+	began := time.Now()
+	snap, err := pooltest.Take(t.Context(), p, "i1", "state", pool.Meta{Sandbox: "i1", Cause: "pause", Created: began.Add(time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := recovered(t, p, sandbox.Record{ID: "i1", Name: "web", State: lifecycle.Pausing, Started: began})
+	if s, err := m.Get("web"); err != nil || s.State != lifecycle.Paused || s.Head != snap.ID {
+		t.Errorf("it is %+v, %v", s, err)
+	}
+}
+
+// recovered returns a manager that has found a record.
+func recovered(t *testing.T, p *pool.Pool, rec sandbox.Record) *sandbox.Manager {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	m := sandbox.New(sandbox.Parts{
+		Machines: &live.Runner{
+			Driver: driver{vm: &vm{done: make(chan struct{})}}, Pool: p, Journal: nothing{}, Network: unconnected{},
+			RunDir: t.TempDir(), Clock: time.Now, Log: log,
+		},
+		Templates: nothing{}, Events: nothing{}, Clock: time.Now, Log: log,
+		Store: store{rec},
+	})
+	if err := m.Recover(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
 }
