@@ -267,6 +267,8 @@ type Template struct {
 	OwnBytes  int64     `json:"ownBytes"`
 	// Sandboxes is how many sandboxes came from it and still exist.
 	Sandboxes int `json:"sandboxes"`
+	// Schedule is what sandboxes made from it begin with; nil if there is none.
+	Schedule *Schedule `json:"schedule,omitempty"`
 }
 
 // BuildRequest asks for a template. Nil numbers take the host's defaults.

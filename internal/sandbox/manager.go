@@ -117,7 +117,7 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	}
 	b, err := m.reserve(Record{
 		Name: cmp.Or(spec.Name, name.Derived(t.Name)), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
-		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata,
+		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Schedule: t.Schedule,
 	})
 	if err != nil {
 		return Record{}, err

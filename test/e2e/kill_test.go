@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -252,23 +251,27 @@ func (b *besieged) known() (all []string) {
 	return all
 }
 
-// strike kills the daemon while the operations are under way, sometimes once
-// more while it starts, and starts it.
+// strike kills the daemon while the operations are under way, at a moment of one
+// of them, sometimes once more while it starts, and starts it.
 func (s *siege) strike(t *testing.T, ops []op) {
 	t.Helper()
-	var longest time.Duration
+	aim := s.took[kind(ops[s.moves.IntN(len(ops))])]
 	var all sync.WaitGroup
-	errs := make([]error, len(ops))
+	errs, took := make([]error, len(ops)), make([]time.Duration, len(ops))
 	for i, o := range ops {
-		longest = max(longest, cmp.Or(s.took[kind(o)], time.Second))
-		all.Go(func() { errs[i] = o.do(t.Context()) })
+		all.Go(func() {
+			began := time.Now()
+			errs[i] = o.do(t.Context())
+			took[i] = time.Since(began)
+		})
 	}
-	<-time.After(time.Duration(s.moves.Int64N(int64(longest))))
+	<-time.After(time.Duration(s.moves.Int64N(int64(aim))))
 	s.h.Kill()
 	all.Wait()
 	for i, o := range ops {
 		if errs[i] == nil {
 			o.done()
+			s.took[kind(o)] = (s.took[kind(o)] + took[i]) / 2
 		} else {
 			o.failed()
 		}

@@ -304,6 +304,14 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 	return all, nil
 }
 
+func (b builds) SetSchedule(ctx context.Context, name string, req client.Schedule) (client.Template, error) {
+	t, err := b.Templates.SetSchedule(ctx, name, wanted(req))
+	if err != nil {
+		return client.Template{}, err
+	}
+	return b.template(ctx, t)
+}
+
 func (b builds) Remove(ctx context.Context, name string) error { return b.Templates.Remove(ctx, name) }
 
 func (b builds) Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error) {
@@ -337,6 +345,6 @@ func (a *Front) template(ctx context.Context, t template.Template) (client.Templ
 	own, err := a.Pool.Own(ctx, t.Snapshot)
 	return client.Template{
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
-		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own,
+		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own, Schedule: scheduleOf(t.Schedule),
 	}, err
 }
