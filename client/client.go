@@ -182,6 +182,13 @@ func (c *Client) Templates(ctx context.Context) (all []Template, err error) {
 	return all, err
 }
 
+// SetTemplateSchedule changes what sandboxes begin with that are made from a
+// template from now on.
+func (c *Client) SetTemplateSchedule(ctx context.Context, name string, req Schedule) (t Template, err error) {
+	err = c.call(ctx, "PUT", "/templates/"+segment(name)+"/schedule", req, &t)
+	return t, err
+}
+
 // RemoveTemplate removes a template; sandboxes made from it keep what they
 // have.
 func (c *Client) RemoveTemplate(ctx context.Context, name string) error {

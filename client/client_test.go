@@ -65,6 +65,10 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 		Templates: templates{
 			list:   func() ([]client.Template, error) { ask("templates"); return []client.Template{base}, nil },
 			remove: func(name string) error { ask("drop %s", name); return nil },
+			plan: func(name string, r client.Schedule) (client.Template, error) {
+				ask("plan %s %d", name, r.EverySeconds)
+				return base, nil
+			},
 		},
 		Info: func(context.Context) (client.Info, error) { ask("info"); return client.Info{Accel: "tcg", PID: 7}, nil },
 	})
@@ -103,6 +107,9 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 			return c.Rollback(ctx, "otter", client.RollbackRequest{Snapshot: "monday"})
 		}, client.RollbackResult{Sandbox: otter, Snapshot: monday, DurationMS: 53}},
 		{"templates", func() (any, error) { return c.Templates(ctx) }, []client.Template{base}},
+		{"plan base 900", func() (any, error) {
+			return c.SetTemplateSchedule(ctx, "base", client.Schedule{EverySeconds: 900})
+		}, base},
 		{"drop base", func() (any, error) { return nil, c.RemoveTemplate(ctx, "base") }, nil},
 		{"", func() (any, error) { return nil, c.Health(ctx) }, nil},
 	} {

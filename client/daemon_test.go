@@ -179,8 +179,12 @@ type templates struct {
 	list   func() ([]client.Template, error)
 	build  func(context.Context, client.BuildRequest, func(client.BuildEvent)) (client.Template, error)
 	remove func(name string) error
+	plan   func(name string, r client.Schedule) (client.Template, error)
 }
 
+func (s templates) SetSchedule(_ context.Context, name string, r client.Schedule) (client.Template, error) {
+	return s.plan(name, r)
+}
 func (s templates) List(context.Context) ([]client.Template, error) { return s.list() }
 func (s templates) Build(ctx context.Context, r client.BuildRequest, p func(client.BuildEvent)) (client.Template, error) {
 	return s.build(ctx, r, p)

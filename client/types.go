@@ -179,6 +179,9 @@ type Keep struct {
 type PauseRequest struct {
 	// Stay means that only Resume ends it, not what is asked of the sandbox.
 	Stay bool `json:"stay,omitempty"`
+	// UntilBoot means that the host goes down: the sandbox is resumed once it has
+	// started again.
+	UntilBoot bool `json:"untilBoot,omitempty"`
 }
 
 // ForkRequest asks for sandboxes that go on from one moment of another.
@@ -273,6 +276,8 @@ type Template struct {
 	OwnBytes  int64     `json:"ownBytes"`
 	// Sandboxes is how many sandboxes came from it and still exist.
 	Sandboxes int `json:"sandboxes"`
+	// Schedule is what sandboxes made from it begin with; nil if there is none.
+	Schedule *Schedule `json:"schedule,omitempty"`
 }
 
 // BuildRequest asks for a template. Nil numbers take the host's defaults.

@@ -56,6 +56,9 @@ func serve(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := m.ShowGeneration(machine.GenerationFile); err != nil { // a damaged guest has to work too
+		log.Warn("programs are not told when to reseed", "err", err)
+	}
 	programs := process.New(process.Options{Env: m.Env, Cgroup: freezer.Work})
 	contents := files.New(files.Options{})
 	mux := http.NewServeMux()

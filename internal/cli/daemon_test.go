@@ -403,6 +403,15 @@ func (w templates) Build(ctx context.Context, req client.BuildRequest, progress 
 	return t, nil
 }
 
+func (w templates) SetSchedule(_ context.Context, name string, s client.Schedule) (client.Template, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.templates[name]
+	t.Schedule = &s
+	w.templates[name] = t
+	return t, nil
+}
+
 func (w templates) Remove(_ context.Context, name string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

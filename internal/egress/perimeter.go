@@ -165,18 +165,27 @@ func (p *Perimeter) Renew(_ context.Context, id string) error {
 	return g.bound.Renew()
 }
 
-// Forget removes all that a sandbox has here, its network included. Finding
-// nothing is no error.
-func (p *Perimeter) Forget(ctx context.Context, id string) error {
+// Unlink ends the network of a machine that does not run any more, whoever made
+// it. Finding nothing is no error.
+func (p *Perimeter) Unlink(_ context.Context, id string) error {
 	p.mu.Lock()
 	g := p.gates[id]
-	delete(p.gates, id)
 	p.mu.Unlock()
 	var err error
 	if g != nil {
 		err = g.close()
 	}
-	return errors.Join(err, removeLink(p.cfg.LinkPath(id)), os.RemoveAll(p.dir(id)))
+	return errors.Join(err, removeLink(p.cfg.LinkPath(id)))
+}
+
+// Forget removes all that a sandbox has here, its network included. Finding
+// nothing is no error.
+func (p *Perimeter) Forget(ctx context.Context, id string) error {
+	err := p.Unlink(ctx, id)
+	p.mu.Lock()
+	delete(p.gates, id)
+	p.mu.Unlock()
+	return errors.Join(err, os.RemoveAll(p.dir(id)))
 }
 
 func (p *Perimeter) dir(id string) string { return filepath.Join(p.cfg.Dir, id) }

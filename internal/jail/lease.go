@@ -60,22 +60,26 @@ func (j *Jail) lease(c Cage) (*holding, error) {
 }
 
 // createWhole makes a file that nobody ever sees without its content. It is
-// fs.ErrExist if it exists.
+// fs.ErrExist if it exists. The file has no name until it is whole (open(2),
+// O_TMPFILE), so that a crash leaves nothing.
 func createWhole(path string, content any) error {
 	b, err := json.Marshal(content)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "new-*")
+	f, err := os.OpenFile(filepath.Dir(path), unix.O_TMPFILE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Close()); err != nil {
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
 		return err
 	}
-	return os.Link(f.Name(), path)
+	unnamed := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	if err := unix.Linkat(unix.AT_FDCWD, unnamed, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW); err != nil {
+		return &os.LinkError{Op: "link", Old: unnamed, New: path, Err: err}
+	}
+	return nil
 }
 
 // release gives back everything. It may be called again: without the lease

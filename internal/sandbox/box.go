@@ -214,7 +214,7 @@ func (b *box) transition(ctx context.Context, event lifecycle.Event, reason stri
 	}
 	b.rec.State, b.rec.Reason = to, reason
 	if event == lifecycle.Started {
-		b.rec.Started = b.m.Clock()
+		b.rec.Started, b.rec.Returns = b.m.Clock(), false
 	}
 	rec := b.rec
 	b.mu.Unlock()

@@ -122,7 +122,8 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	b, err := m.reserve(Record{
 		Team: spec.Team,
 		Name: cmp.Or(spec.Name, name.Derived(t.Name)), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
-		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Ingress: spec.Ingress,
+		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Schedule: t.Schedule,
+		Ingress: spec.Ingress,
 	})
 	if err != nil {
 		return Record{}, err

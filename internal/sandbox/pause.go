@@ -8,7 +8,6 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
-	"bulkhead/internal/sandbox/schedule"
 )
 
 // Pause writes a running machine out and ends its VMM: nothing of it is left on
@@ -16,6 +15,21 @@ import (
 // stay says that only Resume does.
 func (m *Manager) Pause(ctx context.Context, ref string, stay bool) (Sandbox, error) {
 	return m.ask(ctx, ref, lifecycle.Pause, func(b *box, ctx context.Context) error { return b.pause(ctx, stay) })
+}
+
+// PauseUntilBoot pauses a sandbox like Pause, and has it resumed once the host
+// has started again.
+func (m *Manager) PauseUntilBoot(ctx context.Context, ref string) (Sandbox, error) {
+	return m.ask(ctx, ref, lifecycle.Pause, func(b *box, ctx context.Context) error {
+		if err := b.pause(ctx, false); err != nil {
+			return err
+		}
+		b.mu.Lock()
+		b.rec.Returns = true
+		rec := b.rec
+		b.mu.Unlock()
+		return m.Store.Save(ctx, rec)
+	})
 }
 
 // PauseIdle pauses a sandbox like Pause, unless it has come to be used.
@@ -103,7 +117,7 @@ func (b *box) pause(ctx context.Context, stay bool) (err error) {
 	b.m.Events.Append(ctx, "sandbox.paused", string(rec.ID), map[string]string{
 		"snapshot": string(snap.ID), "took": b.m.Clock().Sub(began).String(),
 	})
-	if err := b.history().Thin(ctx, causePause, schedule.Keep{Last: 1}, snap.ID); err != nil {
+	if err := b.history().Supersede(ctx, snap, keepPasts); err != nil {
 		b.log.WarnContext(ctx, "snapshots of earlier pauses stay", "err", err)
 	}
 	return nil

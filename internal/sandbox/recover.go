@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
@@ -24,13 +25,21 @@ func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 	if err != nil {
 		return fmt.Errorf("read records: %w", err)
 	}
+	snaps, err := m.Machines.Pool.Snapshots()
+	if err != nil {
+		return err
+	}
 	known := map[ID]bool{}
 	for _, rec := range recs {
-		kept, err := m.recoverOne(ctx, rec)
+		was := rec.State
+		err := m.settleHistory(ctx, &rec, snaps)
+		if err == nil {
+			rec.Returns = rec.Returns || hostRestarted && rec.State != was
+			known[rec.ID], err = m.recoverOne(ctx, rec, was)
+		}
 		if err != nil {
 			return fmt.Errorf("recover sandbox %s: %w", rec.ID, err)
 		}
-		known[rec.ID] = kept
 	}
 	if err := m.sweep(ctx, known); err != nil {
 		return err
@@ -43,16 +52,21 @@ func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 }
 
 // bringBack brings back what has ended with the host, one after the other: a
-// boot takes all of a processor. Machines that were paused are not among them.
+// boot takes all of a processor. Machines that were paused for other reasons are
+// not among them.
 func (m *Manager) bringBack() {
 	for _, b := range m.list() {
 		rec := b.record()
-		if rec.State != lifecycle.Crashed || rec.Reason != endedUnseen {
+		how, err := "booted from its disk", error(nil)
+		switch {
+		case rec.State == lifecycle.Paused && rec.Returns:
+			how, err = "resumed where it was", b.wake(m.life)
+		case rec.State == lifecycle.Crashed && rec.Reason == endedUnseen:
+			err = b.do(m.life, lifecycle.Start, b.start)
+		default:
 			continue
 		}
-		err := b.do(m.life, lifecycle.Start, b.start)
-		how := "booted from its disk"
-		if err != nil && rec.Head != "" && m.life.Err() == nil {
+		if err != nil && rec.State == lifecycle.Crashed && rec.Head != "" && m.life.Err() == nil {
 			b.log.WarnContext(m.life, "machine does not boot after the host's restart", "err", err)
 			_, err = m.Rollback(m.life, string(rec.ID), string(rec.Head), true)
 			how = "rolled back to " + string(rec.Head)
@@ -67,15 +81,15 @@ func (m *Manager) bringBack() {
 // endedUnseen is the reason of a crash that nobody has seen.
 const endedUnseen = "VMM ended while no daemon ran"
 
-// recoverOne reports whether the sandbox still exists afterwards.
-func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
+// recoverOne takes over a sandbox that was in a state, and reports whether it
+// still exists afterwards.
+func (m *Manager) recoverOne(ctx context.Context, rec Record, was lifecycle.State) (bool, error) {
 	log := m.Log.With("sandbox", string(rec.ID))
 	l, reason, err := m.reattach(ctx, rec)
 	if err != nil {
 		return false, err
 	}
-	was := rec.State
-	rec.State = was.Interrupted(l != nil)
+	rec.State = rec.State.Interrupted(l != nil)
 	if rec.State == lifecycle.Gone {
 		log.InfoContext(ctx, "removed what was half made", "from", string(was))
 		return false, m.discard(ctx, rec.ID)
@@ -85,8 +99,8 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 	}
 	if rec.State != lifecycle.Running && rec.State != lifecycle.Suspended {
 		// A restore that was never confirmed may still have a VMM, and so may a
-		// machine that was written out.
-		if err := m.Machines.Driver.Reap(ctx, m.Machines.Dir(pool.MachineID(rec.ID))); err != nil {
+		// machine that was written out; what has crashed has a network.
+		if err := m.Machines.Reap(ctx, pool.MachineID(rec.ID)); err != nil {
 			return true, err
 		}
 		l = nil
@@ -113,6 +127,39 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 		m.owners.Go(func() { b.thaw(log.With("op", "recover")) })
 	}
 	return true, nil
+}
+
+// settleHistory finishes what was under way with the snapshots of a sandbox: one
+// that was committed is what the machine goes on from, one that a pause has
+// committed is the machine, which did not run after it, and one that was taken
+// for a fork is of no more use.
+func (m *Manager) settleHistory(ctx context.Context, rec *Record, snaps []pool.Snapshot) error {
+	snaps = slices.DeleteFunc(slices.Clone(snaps), func(s pool.Snapshot) bool { return s.Sandbox != string(rec.ID) })
+	for _, s := range snaps {
+		// Since the machine began to run, every snapshot was of it; what a
+		// rollback left is of the one before.
+		if s.Parent == rec.Head && s.Created.After(rec.Started) && s.Cause != CauseBeforeRollback {
+			rec.Head = s.ID
+			if s.Cause == causePause && rec.State == lifecycle.Pausing {
+				rec.State, rec.Stay = lifecycle.Paused, false
+			}
+		}
+	}
+	for _, s := range slices.Backward(snaps) {
+		if s.Cause != causeFork {
+			continue
+		}
+		if rec.Head == s.ID {
+			rec.Head = s.Parent
+		}
+		if err := m.Store.Save(ctx, *rec); err != nil { // before what it must not name any more goes
+			return err
+		}
+		if err := m.Machines.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reattach returns the machine of a sandbox that should have one, or why

@@ -60,6 +60,9 @@ type Record struct {
 	Stay bool
 	// Ingress is how its own ports may be reached.
 	Ingress Ingress
+	// Returns means that it is paused because the host goes down, and is resumed
+	// once that has started again.
+	Returns bool
 	// Schedule is what is done for it while nobody looks.
 	Schedule schedule.Schedule
 }

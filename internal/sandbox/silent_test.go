@@ -59,6 +59,7 @@ type unconnected struct{}
 
 func (unconnected) Open(context.Context, string) (live.Link, error)   { return nil, fs.ErrNotExist }
 func (unconnected) Attach(context.Context, string) (live.Link, error) { return nil, fs.ErrNotExist }
+func (unconnected) Unlink(context.Context, string) error              { return nil }
 func (unconnected) Forget(context.Context, string) error              { return nil }
 func (unconnected) Isolate(context.Context, string) error             { return nil }
 func (unconnected) Inherit(context.Context, string, string) error     { return nil }

@@ -147,6 +147,8 @@ type Templates interface {
 	// a time, and returns the template. progress may be slow. A cancelled
 	// build leaves nothing.
 	Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error)
+	// SetSchedule changes what sandboxes begin with that are made from now on.
+	SetSchedule(ctx context.Context, name string, req client.Schedule) (client.Template, error)
 	Remove(ctx context.Context, name string) error
 }
 

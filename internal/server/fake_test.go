@@ -115,6 +115,9 @@ func (f fakeTemplates) List(ctx context.Context) ([]client.Template, error) { re
 func (f fakeTemplates) Build(ctx context.Context, r client.BuildRequest, p func(client.BuildEvent)) (client.Template, error) {
 	return f.build(ctx, r, p)
 }
+func (fakeTemplates) SetSchedule(context.Context, string, client.Schedule) (client.Template, error) {
+	return client.Template{}, nil
+}
 func (f fakeTemplates) Remove(ctx context.Context, name string) error { return f.remove(ctx, name) }
 
 // fakePorts has nothing that listens unless a test says otherwise.

@@ -58,6 +58,7 @@ func (s *Server) routes() {
 
 	s.call("GET /templates", 200, s.listTemplates)
 	s.stream("POST /templates", s.buildTemplate)
+	s.call("PUT /templates/{name}/schedule", 200, s.scheduleTemplate)
 	s.call("DELETE /templates/{name}", 204, s.removeTemplate)
 
 	s.stream("GET /events", s.events)
@@ -245,6 +246,18 @@ func (s *Server) removeSnapshot(r *http.Request) (any, error) {
 
 func (s *Server) listTemplates(r *http.Request) (any, error) {
 	return orEmpty(s.Templates.List(r.Context()))
+}
+
+func (s *Server) scheduleTemplate(r *http.Request) (any, error) {
+	var req client.Schedule
+	name, err := parseRef("template", r.PathValue("name"))
+	if err == nil {
+		err = readJSON(r, &req)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.Templates.SetSchedule(r.Context(), name, req)
 }
 
 func (s *Server) removeTemplate(r *http.Request) (any, error) {

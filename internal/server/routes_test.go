@@ -120,7 +120,7 @@ func TestRoutes(t *testing.T) {
 		"DELETE /sandboxes/i1":                    {status: 204, call: "remove i1"},
 		"POST /sandboxes/i1/start":                {status: 200, want: box, call: "start i1"},
 		"POST /sandboxes/i1/restart":              {status: 200, want: box, call: "restart i1"},
-		"POST /sandboxes/i1/pause":                {body: `{"stay":true}`, status: 200, want: box, call: "pause i1 {Stay:true}"},
+		"POST /sandboxes/i1/pause":                {body: `{"stay":true}`, status: 200, want: box, call: "pause i1 {Stay:true UntilBoot:false}"},
 		"POST /sandboxes/i1/resume":               {status: 200, want: box, call: "resume i1"},
 		"PUT /sandboxes/i1/schedule":              {body: `{"everySeconds":900,"keep":{"last":8}}`, status: 200, want: box, call: "schedule i1 {EverySeconds:900 Keep:{Last:8 Hourly:0 Daily:0} IdleSeconds:0 SuspendSeconds:0 KeepAlive:false Wake: ExpiresAt:<nil> Expiry: OnUnhealthy: Before:<nil>}"},
 		"POST /sandboxes/i1/fork":                 {body: `{"snapshot":"monday"}`, status: 201, want: "[" + box + "]", call: "fork i1 {Snapshot:monday Count:1 Name:}"},

@@ -46,7 +46,7 @@ func run(ctx context.Context) (err error) {
 	b := &bench{host: h, client: client.New(h.Socket())}
 	fmt.Printf("%-46s %10s %10s %7s  %s\n", "what", "bulkhead", "by hand", "ratio", "budget")
 	for _, row := range []func(context.Context) error{
-		b.cage, b.createAndFirstExec, b.rollback, b.pause, b.fork, b.stopped, b.warmExec, b.egress, b.memory,
+		b.cage, b.createAndFirstExec, b.rollback, b.pause, b.ten, b.fork, b.stopped, b.warmExec, b.egress, b.memory,
 	} {
 		if err := row(ctx); err != nil {
 			return err

@@ -22,7 +22,7 @@ func TestMove(t *testing.T) {
 		t.Fatal(r.Stderr)
 	}
 	h.Must("egress", "allow", b.Name, "api.example", "--secret", "travel", "--env", "KEY")
-	h.Must("schedule", b.Name, "--every", "1h")
+	h.Must("schedule", b.Name, "--idle-timeout", "1h")
 	b.Sh(counter)
 	b.Sh("echo one > /srv/f")
 	b.Snapshot("monday")
@@ -58,7 +58,7 @@ func TestMove(t *testing.T) {
 	if got := other.Must("egress", "show", m.Name); !strings.Contains(got, "api.example") || strings.Contains(got, "travel") {
 		t.Errorf("its policy is %s", got)
 	}
-	if got := m.Inspect().Schedule; got == nil || got.EverySeconds != 3600 {
+	if got := m.Inspect().Schedule; got == nil || got.IdleSeconds != 3600 {
 		t.Errorf("its schedule is %+v", got)
 	}
 	m.Sh("rm /srv/f")

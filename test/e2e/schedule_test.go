@@ -69,6 +69,13 @@ func TestSchedule(t *testing.T) {
 	if r := h.CLI("schedule", b.Name, "--every", "1s"); r.Code != 2 || !strings.Contains(r.Stderr, "more often") {
 		t.Errorf("too often: %d, %s", r.Code, r.Stderr)
 	}
+	h.Must("schedule", "--template", "base", "--every", "1h")
+	if got := h.Create("planned").Inspect().Schedule; got == nil || got.EverySeconds != 3600 {
+		t.Errorf("made from a template with a schedule it has %+v", got)
+	}
+	if r := h.CLI("schedule", "--template", "base", "--ttl", "8h"); r.Code != 2 {
+		t.Errorf("a time to live of a template: %d, %s", r.Code, r.Stderr)
+	}
 	h.Must("schedule", b.Name, "--every", "0", "--idle-timeout", "0")
 	if got := h.Must("schedule", b.Name); got != "nothing\n" {
 		t.Errorf("ended, there is %q", got)

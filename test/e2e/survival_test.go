@@ -12,14 +12,17 @@ import (
 )
 
 // What ran when the host went down without a word is booted again, what was
-// paused stays so, and what is to be kept alive comes back.
+// paused for that comes back where it was, what was paused before stays so, and
+// what is to be kept alive comes back.
 func TestHostRestart(t *testing.T) {
 	h := harness.New(t).Base()
-	ran, sleeper, kept := h.Create("ran"), h.Create("sleeper"), h.Create("kept")
+	ran, sleeper, kept, sent := h.Create("ran"), h.Create("sleeper"), h.Create("kept"), h.Create("sent")
 	ran.Sh("echo precious > /srv/f; sync; " + counter)
 	kept.Sh(counter)
+	boot := sent.Sh("cat /proc/sys/kernel/random/boot_id")
 	h.Must("schedule", kept.Name, "--keep-alive")
 	h.Must("pause", sleeper.Name, kept.Name)
+	h.Must("pause", sent.Name, "--until-boot")
 	vmm := ran.Inspect().VMM.PID
 
 	h.Kill()
@@ -40,6 +43,13 @@ func TestHostRestart(t *testing.T) {
 		t.Errorf("what is to be kept alive is %s", got)
 	}
 	kept.Sh("test -e /run/counter")
+	follow(t, h, sent).story(t, "sandbox.paused", "sandbox.resumed", "sandbox.brought_back")
+	if got := sent.Inspect().State; got != client.StateRunning {
+		t.Errorf("what was paused because the host goes down is %s", got)
+	}
+	if got := sent.Sh("cat /proc/sys/kernel/random/boot_id"); got != boot {
+		t.Errorf("it is not where it was: boot id %s, was %s", got, boot)
+	}
 	if got := sleeper.Inspect().State; got != client.StatePaused {
 		t.Errorf("what was paused is %s", got)
 	}

@@ -85,7 +85,15 @@ func TestPause(t *testing.T) {
 		if h.JSON(&r, "rollback", b.Name, line.Head); r.Kept != line.Head {
 			t.Errorf("a rollback of a paused machine says %+v", r)
 		}
-		b.Sh("test -e /run/counter")
+		b.Sh("test -e /run/counter; touch /run/left")
+		h.Must("pause", b.Name)
+		h.JSON(&line, "timeline", b.Name)
+		left := line.Head
+		b.Sh("true")
+		h.Must("pause", b.Name) // has all that the one before had
+		if h.JSON(&line, "timeline", b.Name); len(line.Snapshots) != 1 || line.Head == left {
+			t.Errorf("after two pauses the timeline is %+v", line)
+		}
 	})
 	t.Run("all that run", func(t *testing.T) {
 		if got := h.Must("pause", "--all"); got != "sleeper\n" {
@@ -131,6 +139,9 @@ func TestFork(t *testing.T) {
 	h.Must("egress", "allow", b.Name, "api.example", "--secret", "forked", "--env", "KEY")
 	stand := b.Sh("getent ahostsv4 api.example | head -1 | cut -d' ' -f1")
 
+	b.Sh(gambler)
+	draw(t, b) // it has its seed from before the fork
+
 	const count = 3
 	t.Cleanup(func() {
 		for i := range count {
@@ -160,7 +171,8 @@ func TestFork(t *testing.T) {
 			seen[v] = s.Name
 		}
 	}
-	users, pids := map[int]bool{}, map[int]bool{}
+	wantOwnLuck(t, all)
+	users, pids, taps, channels := map[int]bool{}, map[int]bool{}, map[string]bool{}, map[string]bool{}
 	for _, s := range all {
 		if got := s.Sh("cat /srv/f; test -e /run/counter"); got != "precious" {
 			t.Errorf("%s has %q", s.Name, got)
@@ -173,9 +185,10 @@ func TestFork(t *testing.T) {
 		}
 		v := s.Inspect().VMM
 		users[v.Cage.UID], pids[v.PID] = true, true
+		taps[networkOf(t, h, s)], channels[channelOf(t, h, s)] = true, true
 	}
-	if len(users) != count+1 || len(pids) != count+1 {
-		t.Errorf("%d machines have %d users and %d VMMs", count+1, len(users), len(pids))
+	if len(users) != count+1 || len(pids) != count+1 || len(taps) != count+1 || len(channels) != count+1 {
+		t.Errorf("%d machines have %d users, %d VMMs, %d networks and %d channels", count+1, len(users), len(pids), len(taps), len(channels))
 	}
 	var line client.Timeline
 	if h.JSON(&line, "timeline", b.Name); len(line.Snapshots) != 0 || line.Head != "" {

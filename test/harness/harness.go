@@ -53,6 +53,24 @@ func New(tb testing.TB, args ...string) *Host {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	h.closeWith(tb)
+	return h
+}
+
+// On makes a host with the state directory dir, an empty folder whose content
+// is removed when the test ends. The caller starts the daemon.
+func On(tb testing.TB, dir string, args ...string) *Host {
+	tb.Helper()
+	h, err := prepare(dir, dir+".log", args)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h.closeWith(tb)
+	return h
+}
+
+// closeWith has the host closed when a test ends.
+func (h *Host) closeWith(tb testing.TB) {
 	h.tb = tb
 	tb.Cleanup(func() {
 		if tb.Failed() {
@@ -62,11 +80,26 @@ func New(tb testing.TB, args ...string) *Host {
 			tb.Error(err)
 		}
 	})
-	return h
 }
 
 // Start is New for callers that are not tests. The caller calls Close.
 func Start(args ...string) (*Host, error) {
+	dir, err := os.MkdirTemp("", "bh")
+	if err != nil {
+		return nil, err
+	}
+	h, err := prepare(dir, filepath.Join(dir, "daemon.log"), args)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Serve(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// prepare makes a host whose daemon does not run yet.
+func prepare(dir, log string, args []string) (*Host, error) {
 	bin, err := binary()
 	if err != nil {
 		return nil, err
@@ -75,21 +108,11 @@ func Start(args ...string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "bh")
-	if err != nil {
-		return nil, err
-	}
 	h := &Host{Bin: bin, Dir: dir, Cache: cache, args: args}
-	if h.log, err = os.Create(filepath.Join(dir, "daemon.log")); err != nil {
+	if h.log, err = os.Create(log); err != nil {
 		return nil, err
 	}
-	if err := guard(h); err != nil {
-		return nil, err
-	}
-	if err := h.Serve(); err != nil {
-		return nil, errors.Join(err, h.Close())
-	}
-	return h, nil
+	return h, guard(h)
 }
 
 // Lent returns a host whose daemon the caller runs itself, on the state
@@ -153,6 +176,14 @@ func cacheDir() (string, error) {
 
 // Serve starts the daemon and waits until it answers.
 func (h *Host) Serve() error {
+	if err := h.Launch(); err != nil {
+		return err
+	}
+	return h.Await()
+}
+
+// Launch starts the daemon.
+func (h *Host) Launch() error {
 	args := append([]string{"serve", "--state-dir", h.Dir, "--cache-dir", h.Cache, "--log-level", "debug"}, h.args...)
 	cmd := exec.Command(h.Bin, args...)
 	cmd.Stdout, cmd.Stderr = h.log, h.log
@@ -165,7 +196,7 @@ func (h *Host) Serve() error {
 		close(exited)
 	}()
 	h.daemon, h.exited = cmd, exited
-	return h.Await()
+	return nil
 }
 
 // Await waits until the daemon answers.
@@ -212,7 +243,11 @@ func (h *Host) end(sig syscall.Signal) {
 
 // LogTail returns the end of the daemon's log.
 func (h *Host) LogTail(n int) string {
-	b, err := os.ReadFile(filepath.Join(h.Dir, "daemon.log"))
+	path := filepath.Join(h.Dir, "daemon.log")
+	if h.log != nil {
+		path = h.log.Name()
+	}
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}

@@ -41,6 +41,8 @@ func NewPause(a *app.App) *cobra.Command {
 		}),
 	}
 	c.Flags().BoolVar(&req.Stay, "stay", false, "only bulkhead resume brings them back")
+	c.Flags().BoolVar(&req.UntilBoot, "until-boot", false, "the host goes down: resume them once it has started again")
+	c.MarkFlagsMutuallyExclusive("stay", "until-boot")
 	c.Flags().BoolVar(&all, "all", false, "all that run")
 	return c
 }

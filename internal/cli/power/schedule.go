@@ -21,6 +21,8 @@ import (
 type scheduleOptions struct {
 	every, idle, suspend, ttl, interval time.Duration
 	keep                                string
+	// template says that it is for all that will be made from one.
+	template bool
 	// said is what the flags say of the rest.
 	said   client.Schedule
 	before client.Before
@@ -32,12 +34,13 @@ type scheduleOptions struct {
 func NewSchedule(a *app.App) *cobra.Command {
 	o := scheduleOptions{now: time.Now}
 	c := &cobra.Command{
-		Use:   "schedule SANDBOX",
+		Use:   "schedule SANDBOX | --template TEMPLATE",
 		Short: "Say what is done for a sandbox while nobody looks",
 		Long: "Say what is done for a sandbox while nobody looks: when snapshots are taken and which\n" +
 			"stay (named ones always do, and nothing is taken of a machine in which nothing has\n" +
 			"happened), when it is stopped for idleness and woken, how long it lives, and what becomes\n" +
-			"of a machine that cannot work any more. Without flags it shows what is so; 0 or \"\" ends it.\n\n" +
+			"of a machine that cannot work any more. Without flags it shows what is so; 0 or \"\" ends it.\n" +
+			"That of a template is what sandboxes made from it later begin with.\n\n" +
 			"A machine in which nothing happens is first stopped in memory, from where it goes on in\n" +
 			"milliseconds, and later paused, which leaves nothing of it but a snapshot.\n\n" +
 			"--before-exec takes a snapshot before a command that fits a pattern, like 'rm -r*', or\n" +
@@ -50,23 +53,62 @@ func NewSchedule(a *app.App) *cobra.Command {
 	}
 	o.flags(c.Flags())
 	c.RunE = a.Ask(func(ctx context.Context, args []string) error {
-		s, err := a.API.Sandbox(ctx, args[0])
+		of := ofSandbox(a)
+		if o.template {
+			of = ofTemplate(a)
+		}
+		s, err := of(ctx, args[0], func(was *client.Schedule) (client.Schedule, bool, error) {
+			return o.over(was, c.Flags().Changed)
+		})
 		if err != nil {
 			return err
 		}
-		req, said, err := o.over(s.Schedule, c.Flags().Changed)
-		if err == nil && said {
-			s, err = a.API.SetSchedule(ctx, s.ID, req)
-		}
-		if err != nil {
-			return err
-		}
-		return a.Answer(s.Schedule, func(w io.Writer) { fmt.Fprintln(w, show.Schedule(s.Schedule)) })
+		return a.Answer(s, func(w io.Writer) { fmt.Fprintln(w, show.Schedule(s)) })
 	})
 	return c
 }
 
+// scheduled changes the schedule of something, unless change says that there is
+// nothing to change, and returns what it is then.
+type scheduled func(ctx context.Context, ref string, change changed) (*client.Schedule, error)
+
+type changed func(was *client.Schedule) (s client.Schedule, said bool, err error)
+
+func ofSandbox(a *app.App) scheduled {
+	return func(ctx context.Context, ref string, change changed) (*client.Schedule, error) {
+		s, err := a.API.Sandbox(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		req, said, err := change(s.Schedule)
+		if err == nil && said {
+			s, err = a.API.SetSchedule(ctx, s.ID, req)
+		}
+		return s.Schedule, err
+	}
+}
+
+func ofTemplate(a *app.App) scheduled {
+	return func(ctx context.Context, ref string, change changed) (*client.Schedule, error) {
+		all, err := a.API.Templates(ctx)
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(all, func(t client.Template) bool { return t.Name == ref })
+		if i < 0 {
+			return nil, fault.New(fault.NotFound, "template %q not found", ref).Hint("bulkhead template ls")
+		}
+		t := all[i]
+		req, said, err := change(t.Schedule)
+		if err == nil && said {
+			t, err = a.API.SetTemplateSchedule(ctx, t.Name, req)
+		}
+		return t.Schedule, err
+	}
+}
+
 func (o *scheduleOptions) flags(f *pflag.FlagSet) {
+	f.BoolVar(&o.template, "template", false, "it is about a template, and what is made from it from now on")
 	f.DurationVar(&o.every, "every", 0, "take a snapshot so often, like 15m")
 	f.StringVar(&o.keep, "keep", "8,24,14", "how many stay: the last, and of so many hours and days the last")
 	f.DurationVar(&o.idle, "idle-timeout", 0, "pause the machine when nothing happens for so long, like 30m")

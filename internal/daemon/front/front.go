@@ -161,7 +161,13 @@ func (s sandboxes) Restart(ctx context.Context, ref string) (client.Sandbox, err
 }
 
 func (s sandboxes) Pause(ctx context.Context, ref string, req client.PauseRequest) (client.Sandbox, error) {
-	b, err := s.Manager.Pause(ctx, ref, req.Stay)
+	var b sandbox.Sandbox
+	var err error
+	if req.UntilBoot {
+		b, err = s.PauseUntilBoot(ctx, ref)
+	} else {
+		b, err = s.Manager.Pause(ctx, ref, req.Stay)
+	}
 	if err != nil {
 		return client.Sandbox{}, err
 	}
@@ -335,6 +341,14 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 	return all, nil
 }
 
+func (b builds) SetSchedule(ctx context.Context, name string, req client.Schedule) (client.Template, error) {
+	t, err := b.Templates.SetSchedule(ctx, name, wanted(req))
+	if err != nil {
+		return client.Template{}, err
+	}
+	return b.template(ctx, t)
+}
+
 func (b builds) Remove(ctx context.Context, name string) error { return b.Templates.Remove(ctx, name) }
 
 func (b builds) Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error) {
@@ -368,6 +382,6 @@ func (a *Front) template(ctx context.Context, t template.Template) (client.Templ
 	own, err := a.Pool.Own(ctx, t.Snapshot)
 	return client.Template{
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
-		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own,
+		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own, Schedule: scheduleOf(t.Schedule),
 	}, err
 }

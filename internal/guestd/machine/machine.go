@@ -30,9 +30,11 @@ import (
 type Service struct {
 	freezer *Freezer
 	// random is the kernel's generator, open before anything can remove it.
-	random  *os.File
-	version string
-	log     *slog.Logger
+	random *os.File
+	// generation is what programs see of it; nil for none.
+	generation *os.File
+	version    string
+	log        *slog.Logger
 
 	store trust.Store
 	// health is what the machine was like when the agent began.
@@ -127,6 +129,9 @@ func (s *Service) Resume(ctx context.Context, req *connect.Request[machine.Resum
 	if len(m.GetEntropy()) > 0 {
 		if err := reseed(s.random, m.GetEntropy()); err != nil {
 			return nil, internal("reseed randomness", err)
+		}
+		if err := s.nextGeneration(); err != nil { // a guest can spoil it
+			s.log.WarnContext(ctx, "programs are not told to reseed", "err", err)
 		}
 	}
 	if id := m.GetIdentity(); id != nil {

@@ -97,6 +97,39 @@ func (h History) Thin(ctx context.Context, cause string, keep schedule.Keep, hea
 	return nil
 }
 
+// Supersede removes the unnamed snapshots of the cause of s that s goes on from:
+// it has all that they were for. Others of that cause were left by rollbacks; of
+// these the latest stay, so many.
+func (h History) Supersede(ctx context.Context, s pool.Snapshot, most int) error {
+	snaps, err := h.All()
+	if err != nil {
+		return err
+	}
+	byID := map[pool.SnapshotID]pool.Snapshot{}
+	for _, one := range snaps {
+		byID[one.ID] = one
+	}
+	before := map[pool.SnapshotID]bool{}
+	for id := s.Parent; !before[id]; id = byID[id].Parent {
+		before[id] = true
+	}
+	left := 0
+	for _, one := range slices.Backward(snaps) {
+		if one.Cause != s.Cause || one.Name != "" || one.ID == s.ID {
+			continue
+		}
+		if !before[one.ID] {
+			if left++; left <= most {
+				continue
+			}
+		}
+		if err := h.Pool.RemoveSnapshot(ctx, one.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Latest is when the newest snapshot was taken; zero if there is none.
 func (h History) Latest() (time.Time, error) {
 	snaps, err := h.All()

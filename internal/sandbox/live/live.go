@@ -85,6 +85,9 @@ type Network interface {
 	// Renew makes void what a machine was given of secrets. It comes before the
 	// machine is started as it was at an earlier time.
 	Renew(ctx context.Context, id string) error
+	// Unlink ends the network of a machine that does not run any more. What it
+	// may talk to stays. Finding nothing is no error.
+	Unlink(ctx context.Context, id string) error
 	// Forget removes all that a machine has there. Finding nothing is no error.
 	Forget(ctx context.Context, id string) error
 }
@@ -380,6 +383,18 @@ func (r *Runner) Found(ctx context.Context) ([]pool.MachineID, error) {
 // Claim records that the machine may have a VMM from now on.
 func (r *Runner) Claim(ctx context.Context, id pool.MachineID) error {
 	return r.Journal.Begin(ctx, string(id), r.Dir(id))
+}
+
+// Reap ends what an earlier daemon left running of a machine: its VMM and its
+// network. Finding nothing is no error.
+func (r *Runner) Reap(ctx context.Context, id pool.MachineID) error {
+	if err := r.Driver.Reap(ctx, r.Dir(id)); err != nil {
+		return fmt.Errorf("end VMM: %w", err)
+	}
+	if err := r.Network.Unlink(ctx, string(id)); err != nil {
+		return fmt.Errorf("end network: %w", err)
+	}
+	return nil
 }
 
 // Discard releases everything that a machine has on the host: VMM, run

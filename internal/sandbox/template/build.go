@@ -99,6 +99,7 @@ func (b *Builder) build(ctx context.Context, spec Spec, steps *stepper) (t Templ
 // publish makes t the template of its name and removes what it replaces.
 func (b *Builder) publish(ctx context.Context, t Template) error {
 	old, olderr := b.Get(ctx, t.Name)
+	t.Schedule = old.Schedule
 	if err := b.Store.SaveTemplate(ctx, t); err != nil {
 		return errors.Join(err, b.Pool.RemoveSnapshot(context.WithoutCancel(ctx), t.Snapshot))
 	}

@@ -22,6 +22,8 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/risk"
+	"bulkhead/internal/sandbox/schedule"
 )
 
 // cause marks the snapshots of templates.
@@ -41,6 +43,8 @@ type Template struct {
 	// Kernel is the release of the guest's kernel: "6.1.0-56-cloud-amd64".
 	Kernel string
 	Accel  string
+	// Schedule is what sandboxes made from it begin with.
+	Schedule schedule.Schedule `json:",omitzero"`
 }
 
 // Store keeps templates by name.
@@ -104,6 +108,25 @@ func (b *Builder) Get(ctx context.Context, name string) (Template, error) {
 	}
 	return Template{}, fault.New(fault.NotFound, "template %q not found", name).
 		Hint("bulkhead template ls, or: bulkhead template build base")
+}
+
+// SetSchedule changes what sandboxes begin with that are made from a template
+// from now on. A time to live is for one sandbox: fault.Invalid.
+func (b *Builder) SetSchedule(ctx context.Context, name string, s schedule.Schedule) (Template, error) {
+	if !s.Expires.IsZero() {
+		return Template{}, fault.New(fault.Invalid, "a template has no time to live").Hint("give it to each sandbox: bulkhead schedule SANDBOX --ttl 8h")
+	}
+	t, err := b.Get(ctx, name)
+	if err == nil {
+		t.Schedule, err = s.Normal()
+	}
+	if err == nil {
+		err = risk.Check(t.Schedule.Before.Commands)
+	}
+	if err != nil {
+		return Template{}, err
+	}
+	return t, b.Store.SaveTemplate(ctx, t)
 }
 
 // Remove removes a template. Sandboxes made from it keep what they have.
