@@ -32,6 +32,7 @@ import (
 	"bulkhead/internal/egress/binding"
 	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/network"
 )
 
 // Config says what a perimeter is made from.
@@ -220,6 +221,21 @@ func (p *Perimeter) State(id string) (State, error) {
 		return State{}, err
 	}
 	return g.state()
+}
+
+// Survey returns what the kernel says of a sandbox's network; nil while it has
+// none.
+func (p *Perimeter) Survey(id string) (*network.Survey, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return nil, err
+	}
+	l := g.current()
+	if l == nil {
+		return nil, nil
+	}
+	s, err := l.net.Survey()
+	return &s, err
 }
 
 // Moved is how many bytes a sandbox has sent and received since the daemon was

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/addressing"
 	"bulkhead/internal/daemon"
 	"bulkhead/internal/egress/authority"
 	"bulkhead/test/harness"
@@ -189,6 +190,13 @@ func testSecretsSeen(t *testing.T, h *harness.Host, b *harness.Box) {
 	h.JSON(&r, "blast-radius", b.Name)
 	if got := strings.Join(r.Secrets, "; "); got != "code as $CODE_TOKEN at https://code.example; svc as header X-Api-Key at https://api.example" {
 		t.Errorf("blast-radius says %s", got)
+	}
+	if got := strings.Join(r.Link["devices"], "; "); got != "lo; tap0 "+addressing.GatewayMAC || len(r.Link["rules"]) < 15 ||
+		len(r.Link["sockets"]) != 3 || len(r.Link["routes"]) != 1 || len(r.Devices) != 6 || len(r.Holes) > 0 {
+		t.Errorf("blast-radius says %+v", r)
+	}
+	if page := h.Must("blast-radius", b.Name); strings.Count(page, "\n") > 66 || !strings.Contains(page, "rules   ") { // lines of a printed page
+		t.Errorf("the page is %s", page)
 	}
 	for _, kind := range []string{"secret.set", "secret.used", "secret.echoed", "secret.stale"} {
 		if h.Must("events", "--kind", kind) == "" {
