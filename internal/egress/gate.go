@@ -227,6 +227,10 @@ func (g *gate) mayResolve(name string) bool {
 
 // refusedName records a question that was not answered.
 func (g *gate) refusedName(q names.Query) {
+	if q.Name == "" {
+		g.deny("the resolver", "questions for names", q.Reason)
+		return
+	}
 	rule := g.policy.Load().MayResolve(q.Name).Rule
 	g.learned.Note(learn.Seen{Name: q.Name})
 	g.deny(q.Name, rule, q.Reason)

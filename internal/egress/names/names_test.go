@@ -213,6 +213,9 @@ func TestRate(t *testing.T) {
 		t.Errorf("%d were answered", n)
 	}
 	b.mu.Lock()
+	if len(b.refused) != 1 || b.refused[0].Name != "" || b.refused[0].Reason == "" {
+		t.Errorf("it is told of %v", b.refused)
+	}
 	b.now = b.now.Add(time.Second)
 	b.mu.Unlock()
 	b.ask(t, "udp", "allowed.example", dns.TypeA)

@@ -12,7 +12,8 @@
 //	              answer that says why
 //	TLS           checked once, then the kernel moves the bytes; or, where the
 //	              requests need something, ended here by what Terminate returns
-//	HTTP          checked request by request; answers are moved by the kernel
+//	HTTP          checked request by request; answers are moved by the kernel;
+//	              WebSockets pass once the host has agreed to them
 //	other ports   what is neither is passed as it is
 //
 // proxy must not know policies, names or networks: all comes as functions. A
@@ -153,7 +154,7 @@ func (p *Proxy) serve(ctx context.Context, guest *net.TCPConn) {
 	}
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
-	s := &session{p: p, guest: guest, Connection: Connection{Dest: Destination{Addr: to.Addr(), Port: to.Port()}}}
+	s := &session{p: p, guest: guest, answers: newAnswers(), Connection: Connection{Dest: Destination{Addr: to.Addr(), Port: to.Port()}}}
 	s.Dest.Name, _ = p.Name(to.Addr())
 	if !p.enter(s, cut) { // before anything that waits, and nothing is said
 		s.Reason = fmt.Sprintf("%d connections are open already", p.MaxConns)

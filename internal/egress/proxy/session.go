@@ -39,6 +39,7 @@ type session struct {
 	first []byte
 
 	up, down atomic.Int64
+	answers  answers
 
 	mu sync.Mutex
 	// out leads to the host; guarded by mu, nil until it is dialled or if it
@@ -111,7 +112,7 @@ func (s *session) run(ctx context.Context) {
 		}
 	})
 	both.Go(func() {
-		if err := s.move(s.guest, s.out, &s.down); err != nil {
+		if err := s.carryDown(); err != nil {
 			s.fail(err)
 		}
 	})
@@ -265,6 +266,11 @@ func (s *session) carryUp() error {
 	if s.Dest.Port == portHTTP && !sniff.IsTLS(s.first) || !sniff.IsTLS(s.first) && s.speaksHTTP() {
 		return s.carryHTTP()
 	}
+	return s.carryRaw()
+}
+
+// carryRaw carries what the guest says as it is.
+func (s *session) carryRaw() error {
 	if err := s.pass(len(s.first)); err != nil {
 		return err
 	}
