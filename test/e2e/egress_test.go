@@ -23,7 +23,12 @@ func TestAptInstalls(t *testing.T) {
 		t.Skipf("this host does not reach %s: %v", mirror, err)
 	}
 	openPrivate(t, h, b, addresses)
-	b.Sh("apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql")
+	b.Sh("apt-get update -q")
+	const install = "DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "
+	b.Sh(install + "--download-only postgresql")
+	for _, step := range []string{"postgresql-common", "$(apt-cache depends postgresql | awk '/Depends: postgresql-[0-9]/ { print $2 }')", "postgresql"} { // each takes a while in a translator
+		b.Sh(install + step)
+	}
 	ask := `su postgres -c "psql -Atc 'select 6*7'"`
 	if got := b.Sh("systemctl is-active postgresql; " + ask); got != "active\n42" {
 		t.Errorf("PostgreSQL says %q", got)
