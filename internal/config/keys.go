@@ -60,6 +60,8 @@ func Keys() []Key {
 			number(1, 1<<20, 1, func(c *Config) *int { return &c.JailUIDs })},
 		{"egress", "what new sandboxes may talk to: none, packages or public (packages)",
 			oneOf(func(c *Config) *string { return &c.Egress }, "none", "packages", "public")},
+		{"egress_ask_seconds", "how long a connection waits when the operator is asked about it (60)",
+			number(1, 86400, 1, func(c *Config) *int { return &c.EgressAskSeconds })},
 		{"limits.sandboxes", "how many sandboxes there may be (1000)",
 			number(1, 100_000, 1, func(c *Config) *int { return &c.Limits.Sandboxes })},
 		{"limits.memory_mib", "memory of all machines that run together, in MiB; 0 is what the host has (0)",

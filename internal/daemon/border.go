@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"time"
 
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
@@ -33,7 +34,8 @@ func (d *Daemon) perimeter(log store.Events, vault *secret.Vault, guests func() 
 	}
 	return egress.New(egress.Config{
 		Dir: filepath.Join(d.Config.StateDir, "egress"), LinkPath: d.linkPath, Default: preset,
-		Out: out, Event: log.Append, Clock: d.Clock, Log: d.Log,
+		AskLimit: time.Duration(d.Config.EgressAskSeconds) * time.Second,
+		Out:      out, Event: log.Append, Clock: d.Clock, Log: d.Log,
 		Tell: func(ctx context.Context, id string, denials []byte) error {
 			return putDenials(ctx, guests(), id, denials)
 		},

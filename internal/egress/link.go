@@ -57,7 +57,7 @@ func (l *Link) serve(ctx context.Context) error {
 	l.proxy = &proxy.Proxy{
 		Name: g.table.Name, Decide: g.decide, Forbids: g.forbids, Dial: g.dial, DialAddr: g.dialAddress,
 		Terminate: g.terminate, Original: network.Original,
-		Admit: g.admit, Metered: g.metered, Account: g.account, Record: g.record,
+		Admit: g.admit, Record: g.record,
 		MaxConns: MaxConnections, Clock: g.p.cfg.Clock, Log: g.log,
 	}
 	l.goServe(func() error { return resolver.ServePacket(life, packets) })

@@ -43,6 +43,8 @@ type Config struct {
 	LinkPath func(id string) string
 	// Default is the policy of a new sandbox.
 	Default *policy.Policy
+	// AskLimit is how long a connection waits for the operator.
+	AskLimit time.Duration
 	// Out is the way out of the host.
 	Out Out
 	// Event records a decision. It may be slow.

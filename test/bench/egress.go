@@ -125,15 +125,25 @@ func serveProxy(ctx context.Context, all *sync.WaitGroup, sink netip.AddrPort) (
 		},
 		DialAddr: func(ctx context.Context, _ netip.Addr, _ uint16) (net.Conn, error) { return dial(ctx) },
 		Original: func(net.Conn) (netip.AddrPort, error) { return netip.AddrPortFrom(sink.Addr(), 5432), nil },
-		Admit:    func(proxy.Destination) (func(), error) { return func() {}, nil },
-		Metered:  func(proxy.Destination) bool { return false },
-		Account:  func(proxy.Destination, int64, int64) error { return nil },
+		Admit:    func(proxy.Destination) (proxy.Allowance, error) { return boundless{}, nil },
 		Record:   func(proxy.Connection) {},
 		MaxConns: 1000, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	all.Go(func() { p.Serve(ctx, l) })
 	return l.Addr().(*net.TCPAddr).AddrPort(), nil
 }
+
+// boundless is the allowance of connections without limits.
+type boundless struct{}
+
+// Metered implements proxy.Allowance.
+func (boundless) Metered() bool { return false }
+
+// Spend implements proxy.Allowance.
+func (boundless) Spend(int64, int64) error { return nil }
+
+// Leave implements proxy.Allowance.
+func (boundless) Leave() {}
 
 // send sends size bytes n times and waits each time until all has arrived.
 func send(to netip.AddrPort, size int64, n int) error {

@@ -17,12 +17,7 @@ import (
 func TestAptInstalls(t *testing.T) {
 	h := host(t)
 	b := h.Create("apt")
-	mirror := b.Sh(`sed -n 's#^deb [^h]*http://\([^/]*\)/.*#\1#p' /etc/apt/sources.list | head -1`)
-	addresses, err := net.LookupHost(mirror)
-	if err != nil {
-		t.Skipf("this host does not reach %s: %v", mirror, err)
-	}
-	openPrivate(t, h, b, addresses)
+	openMirror(t, h, b)
 	b.Sh("apt-get update -q")
 	const install = "DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "
 	b.Sh(install + "--download-only postgresql")
@@ -53,10 +48,15 @@ func TestAptInstalls(t *testing.T) {
 	}
 }
 
-// openPrivate names addresses that are not public: a mirror of the house, on
-// a host that has one.
-func openPrivate(t *testing.T, h *harness.Host, b *harness.Box, addresses []string) {
+// openMirror names the addresses of the guest's Debian mirror where they are not
+// public: a mirror of the house, on a host that has one.
+func openMirror(t *testing.T, h *harness.Host, b *harness.Box) {
 	t.Helper()
+	mirror := b.Sh(`sed -n 's#^deb [^h]*http://\([^/]*\)/.*#\1#p' /etc/apt/sources.list | head -1`)
+	addresses, err := net.LookupHost(mirror)
+	if err != nil {
+		t.Skipf("this host does not reach %s: %v", mirror, err)
+	}
 	for _, a := range addresses {
 		if _, forbidden := policy.Forbidden(netip.MustParseAddr(a)); forbidden {
 			h.Must("egress", "allow", b.Name, a+"/32:80,443")

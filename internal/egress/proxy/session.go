@@ -31,8 +31,9 @@ const (
 // session is one connection that is carried.
 type session struct {
 	Connection
-	p     *Proxy
-	guest *net.TCPConn
+	p         *Proxy
+	guest     *net.TCPConn
+	allowance Allowance // nil until it is admitted
 	// unreached is set if it was allowed and failed on its way.
 	unreached bool
 	// first is what the guest has said and nobody has passed on yet.
@@ -320,7 +321,7 @@ func (s *session) move(to, from net.Conn, count *atomic.Int64) error {
 	var buf []byte
 	for {
 		var err error
-		if s.p.Metered(s.Dest) {
+		if s.allowance.Metered() {
 			if buf == nil {
 				buf = make([]byte, meteredPiece)
 			}
@@ -364,7 +365,7 @@ func (s *session) account(n int64, direction *atomic.Int64) error {
 	if direction == &s.down {
 		up, down = 0, n
 	}
-	if err := s.p.Account(s.Dest, up, down); err != nil {
+	if err := s.allowance.Spend(up, down); err != nil {
 		return refusal(err.Error())
 	}
 	return nil

@@ -241,6 +241,20 @@ func FuzzRequestHead(f *testing.F) {
 	})
 }
 
+func FuzzAnswerHead(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"))
+	f.Add([]byte("HTTP/1.0 200\r\n\r\nbody"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		status, _, size, err := sniff.AnswerHead(b)
+		if err != nil {
+			return
+		}
+		if status < 100 || status > 999 || size > len(b) || !bytes.HasSuffix(b[:size], []byte("\r\n\r\n")) {
+			t.Errorf("%q: %d, %d", b, status, size)
+		}
+	})
+}
+
 func TestChunkHead(t *testing.T) {
 	for text, want := range map[string][2]int64{"0\r\n": {3, 0}, "1f\r\nabc": {4, 31}, "FFFF\r\n": {6, 65535}} {
 		if size, follow, err := sniff.ChunkHead([]byte(text)); err != nil || int64(size) != want[0] || follow != want[1] {
