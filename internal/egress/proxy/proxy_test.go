@@ -273,6 +273,45 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// Whoever speaks without ends of lines is heard at once, also if it looks like a
+// request.
+func TestNobodyWaitsForALine(t *testing.T) {
+	b := newBench(t, 6000)
+	guest := b.connect()
+	host := b.accept()
+	for _, word := range []string{"PING", " all", "\r\nGET", " / HTTP/1.1\r\nHost: b.example\r\n\r\n"} {
+		b.say(guest, word)
+		b.hear(host, word)
+	}
+	guest.CloseWrite()
+	if rest, err := io.ReadAll(host); err != nil || len(rest) > 0 {
+		t.Errorf("after the half close: %q, %v", rest, err)
+	}
+	host.Close()
+	if c := b.last(); c.Up != 45 || c.Reason != "" {
+		t.Errorf("recorded %+v", c)
+	}
+}
+
+// A request that comes byte by byte is checked before its host is passed on.
+func TestRequestInPieces(t *testing.T) {
+	b := newBench(t, 6000)
+	guest := b.connect()
+	host := b.accept()
+	const line = "GET / HTTP/1.1\r"
+	for _, c := range line {
+		b.say(guest, string(c))
+		b.hear(host, string(c))
+	}
+	b.say(guest, "\nHost: b.example\r\n\r\n")
+	if rest, err := io.ReadAll(host); err == nil && len(rest) > 0 {
+		t.Errorf("arrived %q", rest)
+	}
+	if c := b.last(); !strings.Contains(c.Reason, "another host") || c.Up != int64(len(line)) {
+		t.Errorf("recorded %+v", c)
+	}
+}
+
 // What is refused although a rule allows the name: nobody is dialled, or what
 // was forbidden does not arrive.
 func TestForeignNames(t *testing.T) {
@@ -291,6 +330,10 @@ func TestForeignNames(t *testing.T) {
 		{"another host on another port", "GET / HTTP/1.1\r\nHost: b.example\r\n\r\n", 8080, ""},
 		{"a change of protocol with a body", "PUT / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n", 8080, ""},
 		{"a change of protocol later", good + "GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n", 8080, good},
+		{"another host behind empty lines", "\r\n\r\nGET / HTTP/1.1\r\nHost: b.example\r\n\r\n", 8080, "\r\n\r\n"},
+		{"another host by a method of its own", "x-y / HTTP/1.1\r\nHost: b.example\r\n\r\n", 8080, ""},
+		{"another host in another writing", "GET\t/\thttp/1.1\r\nHost: b.example\r\n\r\n", 8080, ""},
+		{"HTTP/2 without TLS", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 8080, ""},
 		{"what is no HTTP on its port", "HELO\r\n", 80, ""},
 		{"what is no TLS on its port", good, 443, ""},
 		{"TLS that is broken", "\x16\x03\x01\x00\x00", 443, ""},

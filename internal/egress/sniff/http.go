@@ -34,13 +34,6 @@ var (
 	hostForm = regexp.MustCompile(`^([A-Za-z0-9_-][A-Za-z0-9_.-]*)(?::[0-9]{0,5})?$`)
 )
 
-// IsHTTP reports whether b, which is the beginning of a stream, may be the
-// beginning of an HTTP/1 request.
-func IsHTTP(b []byte) bool {
-	method, _, _ := bytes.Cut(b, []byte(" "))
-	return len(method) <= 20 && strings.Trim(string(method), "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
-}
-
 // RequestHead reads the head of a request. It refuses whatever another reader
 // could understand in another way: two hosts, two lengths, lines that end in
 // other ways, a target that is for another host.
@@ -208,9 +201,12 @@ func ChunkHead(b []byte) (size int, follow int64, err error) {
 // long to be one.
 func EndsLine(b []byte) bool { return bytes.IndexByte(b, '\n') >= 0 || len(b) >= MaxHead }
 
+// namesHTTP is wider than any server reads a request line.
+var namesHTTP = regexp.MustCompile(`(?i)[\x00-\x20]http/`)
+
 // NamesHTTP reports whether the first line names HTTP as its protocol, however
 // wrong the rest is.
 func NamesHTTP(b []byte) bool {
 	line, _, _ := bytes.Cut(b, []byte("\n"))
-	return bytes.Contains(line, []byte(" HTTP/"))
+	return namesHTTP.Match(line)
 }
