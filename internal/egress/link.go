@@ -58,7 +58,7 @@ func (l *Link) serve(ctx context.Context) error {
 		Name: g.table.Name, Decide: g.decide, Forbids: g.forbids, Dial: g.dial, DialAddr: g.dialAddress,
 		Terminate: g.terminate, Original: network.Original,
 		Admit: g.admit, Record: g.record,
-		MaxConns: MaxConnections, Clock: g.p.cfg.Clock, Log: g.log,
+		MaxConns: MaxConnections, Room: g.p.room, Clock: g.p.cfg.Clock, Log: g.log,
 	}
 	l.goServe(func() error { return resolver.ServePacket(life, packets) })
 	l.goServe(func() error { return resolver.ServeStream(life, streams) })

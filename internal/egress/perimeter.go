@@ -31,6 +31,7 @@ import (
 
 	"bulkhead/internal/egress/binding"
 	"bulkhead/internal/egress/policy"
+	"bulkhead/internal/egress/proxy"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/network"
 )
@@ -45,6 +46,8 @@ type Config struct {
 	Default *policy.Policy
 	// AskLimit is how long a connection waits for the operator.
 	AskLimit time.Duration
+	// Descriptors is how many the connections of all sandboxes may take together.
+	Descriptors int
 	// Out is the way out of the host.
 	Out Out
 	// Event records a decision. It may be slow.
@@ -82,14 +85,17 @@ const InsideName = "bulkhead.internal"
 
 // Perimeter is the gates of all sandboxes.
 type Perimeter struct {
-	cfg Config
+	cfg  Config
+	room *proxy.Room
 
 	mu    sync.Mutex
 	gates map[string]*gate // guarded by mu
 }
 
 // New returns a perimeter. It starts nothing.
-func New(cfg Config) *Perimeter { return &Perimeter{cfg: cfg, gates: map[string]*gate{}} }
+func New(cfg Config) *Perimeter {
+	return &Perimeter{cfg: cfg, room: proxy.NewRoom(cfg.Descriptors), gates: map[string]*gate{}}
+}
 
 // gate returns the gate of a sandbox. A sandbox without one gets one with the
 // default policy. id has been checked by the pool: it is no path.

@@ -127,7 +127,7 @@ func serveProxy(ctx context.Context, all *sync.WaitGroup, sink netip.AddrPort) (
 		Original: func(net.Conn) (netip.AddrPort, error) { return netip.AddrPortFrom(sink.Addr(), 5432), nil },
 		Admit:    func(proxy.Destination) (proxy.Allowance, error) { return boundless{}, nil },
 		Record:   func(proxy.Connection) {},
-		MaxConns: 1000, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		MaxConns: 1000, Room: proxy.NewRoom(1 << 20), Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	all.Go(func() { p.Serve(ctx, l) })
 	return l.Addr().(*net.TCPAddr).AddrPort(), nil

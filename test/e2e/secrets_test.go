@@ -114,7 +114,10 @@ func TestSecrets(t *testing.T) {
 	if r := h.CLI("egress", "allow", b.Name, "api.example", "--secret", "other", "--env", "X"); r.Code == 0 || !strings.Contains(r.Stderr, "no secret is called") {
 		t.Errorf("a rule with a secret that there is not: %+v", r)
 	}
+	// Debian's package of Java has such a hook: it is told which files are new.
+	b.Sh(`printf '#!/bin/sh\ncat >> /root/hooked\n' > /etc/ca-certificates/update.d/java; chmod +x /etc/ca-certificates/update.d/java`)
 	h.Must("egress", "allow", b.Name, "api.example", "--secret", "svc", "--header", "x-api-key: Key {}")
+	b.Sh("until grep -q '^+.*/bulkhead' /root/hooked; do sleep 0.1; done")
 	h.Must("egress", "allow", b.Name, "code.example", "--secret", "code", "--env", "CODE_TOKEN")
 	t.Run("programs", func(t *testing.T) { testPrograms(t, s, b) })
 	t.Run("git", func(t *testing.T) { testGit(t, s, b) })

@@ -46,6 +46,11 @@ type bench struct {
 
 func newBench(t *testing.T, port uint16) *bench {
 	t.Helper()
+	return newBenchIn(t, port, proxy.NewRoom(1<<20))
+}
+
+func newBenchIn(t *testing.T, port uint16, room *proxy.Room) *bench {
+	t.Helper()
 	leak.Check(t)
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -112,7 +117,7 @@ func newBench(t *testing.T, port uint16) *bench {
 			defer b.mu.Unlock()
 			b.records = append(b.records, c)
 		},
-		MaxConns: 1000, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		MaxConns: 1000, Room: room, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -462,6 +467,31 @@ func TestWhatIsNotAdmittedIsNotDialled(t *testing.T) {
 	b.last()
 	for left := 1; left > 0; {
 		b.set(func() { left = b.admitted })
+	}
+}
+
+// However many connections there are, they take no more than the room, and the
+// last of it is for those who have few.
+func TestRoom(t *testing.T) {
+	const most, fair = 4000, 4000 / 4 * 3 / 6 // 6 descriptors each
+	room := proxy.NewRoom(most)
+	b, modest := newBenchIn(t, 5432, room), newBenchIn(t, 5432, room)
+	for range fair {
+		b.connect()
+		b.accept()
+	}
+	if err := b.reset(); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("one more sees %v", err)
+	}
+	if c := b.last(); !strings.Contains(c.Reason, "as this host can") {
+		t.Errorf("recorded %+v", c)
+	}
+	for range 100 {
+		modest.connect()
+		modest.accept()
+	}
+	if err := modest.reset(); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("when it has many too it sees %v", err)
 	}
 }
 
