@@ -109,10 +109,11 @@ func TestBadPolicies(t *testing.T) {
 	before := h.Must("egress", "show", b.Name)
 	for doc, want := range map[string]string{
 		"version: 1\nfoo: 1\n": "line 2",
-		"version: 1\nrules:\n  - {cidr: 10.0.0.0/40, ports: [1], action: allow}\n":         "line 3",
-		"version: 1\nrules:\n  - {name: a.example, ports: [0], action: allow}\n":           "0 is not a port",
-		"version: 1\nrules:\n  - {name: a.*.example, action: allow}\n":                     "line 3",
-		"version: 1\nrules:\n  - {name: a.example, action: deny, limits: {upload: 1MB}}\n": "line 3",
+		"version: 1\nrules:\n  - {cidr: 10.0.0.0/40, ports: [1], action: allow}\n":                                                               "line 3",
+		"version: 1\nrules:\n  - {name: a.example, ports: [0], action: allow}\n":                                                                 "0 is not a port",
+		"version: 1\nrules:\n  - {name: a.*.example, action: allow}\n":                                                                           "line 3",
+		"version: 1\nrules:\n  - {name: a.example, action: deny, limits: {upload: 1MB}}\n":                                                       "line 3",
+		"version: 1\nrules:\n  - {name: a.example, action: allow, limits: {rate: 1}}\n  - {name: a.example, action: allow, limits: {rate: 2}}\n": "line 4: rules[1]: its limits contradict",
 	} {
 		if r := h.CLIWith(doc, "egress", "set", b.Name, "-"); r.Code == 0 || !strings.Contains(r.Stderr, want) {
 			t.Errorf("%q: exit %d, %s", doc, r.Code, r.Stderr)
@@ -143,6 +144,21 @@ func TestAskedDestinationWaits(t *testing.T) {
 			}
 		})
 	}
+	ask := func(name string, answer ...string) (said harness.Result) {
+		done := make(chan harness.Result, 1)
+		go func() { done <- b.Exec("curl", "-sS", "-m", "60", "http://"+name+"/") }()
+		if len(answer) > 0 {
+			awaitPending(t, h, name+":80")
+			h.Must(append([]string{"egress", "approve", b.Name, name + ":80"}, answer...)...)
+		}
+		return <-done
+	}
+	ask("hour.invalid", "--for", "1h")
+	if r := ask("hour.invalid"); !strings.Contains(r.Stdout, "resolve") {
+		t.Errorf("within the hour curl says %+v", r)
+	}
+	ask("always.invalid", "--always")
+	h.Must("egress", "test", b.Name, "always.invalid:80")
 	if r := h.CLI("egress", "approve", b.Name, "unknown.invalid:80"); r.Code == 0 || !strings.Contains(r.Stderr, "nobody waits") {
 		t.Errorf("approve what nobody waits for: %d, %s", r.Code, r.Stderr)
 	}

@@ -119,7 +119,7 @@ func TestSecrets(t *testing.T) {
 	h.Must("egress", "allow", b.Name, "api.example", "--secret", "svc", "--header", "x-api-key: Key {}")
 	b.Sh("until grep -q '^+.*/bulkhead' /root/hooked; do sleep 0.1; done")
 	h.Must("egress", "allow", b.Name, "code.example", "--secret", "code", "--env", "CODE_TOKEN")
-	t.Run("programs", func(t *testing.T) { testPrograms(t, s, b) })
+	t.Run("programs", func(t *testing.T) { testPrograms(t, s, h, b) })
 	t.Run("git", func(t *testing.T) { testGit(t, s, b) })
 	t.Run("after a pause", func(t *testing.T) {
 		h.Must("pause", b.Name)
@@ -138,7 +138,7 @@ func TestSecrets(t *testing.T) {
 }
 
 // testPrograms has programs of all kinds trust the sandbox's authority.
-func testPrograms(t *testing.T, s *services, b *harness.Box) {
+func testPrograms(t *testing.T, s *services, h *harness.Host, b *harness.Box) {
 	const python = `python3 -c 'import urllib.request as u; print(u.urlopen("https://api.example/v1").read().decode())'`
 	for name, command := range map[string]string{
 		"curl":                         "curl -sS https://api.example/v1",
@@ -159,6 +159,13 @@ func testPrograms(t *testing.T, s *services, b *harness.Box) {
 			t.Errorf("%s: the host gets %q", name, r.Header.Get("X-Api-Key"))
 		}
 	}
+	t.Run("Node", func(t *testing.T) {
+		h.Must("cp", program(t, "node"), b.Name+":/usr/local/bin/node")
+		if got := b.Sh(`node -e 'fetch("https://api.example/v1").then(r => r.text()).then(console.log)'`); !strings.HasPrefix(got, "hello Key ****") {
+			t.Errorf("it gets %s", got)
+		}
+		s.last()
+	})
 	got := b.Sh("curl -sS -o /dev/null -w '%{redirect_url}' https://api.example/moved")
 	s.last()
 	if strings.Contains(got, keyValue) || !strings.Contains(got, "stolen=") {

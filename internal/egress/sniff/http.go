@@ -2,6 +2,7 @@ package sniff
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -62,8 +63,7 @@ func RequestHead(b []byte) (h Head, err error) {
 		return h, err
 	}
 	if offers, ok := fields["upgrade"]; ok {
-		// An empty field is still one.
-		h.Upgrade = strings.ToLower(strings.Join(offers, ", ")) + strings.Repeat(",", 1-min(1, len(offers[0])))
+		h.Upgrade = cmp.Or(strings.ToLower(strings.Join(offers, ", ")), "nothing") // an empty field is still one
 	}
 	return h, nil
 }
