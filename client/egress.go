@@ -11,7 +11,7 @@ type Egress struct {
 	// Policy is the document in force, as YAML.
 	Policy string `json:"policy"`
 	// Dropped counts packets that were for nobody, by reason, since the machine
-	// was started: "udp", "icmp", "ipv6", "spoofed", "other".
+	// was started: "udp", "icmp", "ipv6", "spoofed", "flood", "other".
 	Dropped map[string]uint64 `json:"dropped"`
 	// Used is what each destination has taken since the daemon was started.
 	Used []EgressUse `json:"used"`

@@ -23,8 +23,15 @@ const (
 	IPv6    = "ipv6"
 	ICMP    = "icmp"
 	UDP     = "udp"
+	Flood   = "flood" // the first packet of a connection, of more than there may be
 	Other   = "other" // another protocol, or for another machine
 )
+
+// The kernel remembers every connection that is tried, for up to two minutes
+// (nf_conntrack-sysctl: tcp_timeout_syn_sent), in memory of the host. At most
+// this many begin in a second, after a burst; whoever tries again a second later
+// is let in.
+const newRate, newBurst = 500, 2000
 
 // rules builds one table.
 type rules struct {
@@ -70,7 +77,7 @@ func intendedRules() (text []string, err error) {
 
 // packetRules are all about packets.
 func packetRules() (*rules, error) {
-	r, err := newRules(nftables.TableFamilyINet, Spoofed, IPv6, ICMP, UDP, Other)
+	r, err := newRules(nftables.TableFamilyINet, Spoofed, IPv6, ICMP, UDP, Flood, Other)
 	if err != nil {
 		return nil, err
 	}
@@ -136,12 +143,14 @@ func (r *rules) onlyTheGuest() error {
 }
 
 // redirect sends names and streams to the daemon's sockets, whatever address
-// they were for.
+// they were for. It sees the first packet of each connection.
 func (r *rules) redirect() {
 	c := r.chain(&nftables.Chain{
 		Name: "redirect", Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
 	})
+	many := []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: newRate, Unit: expr.LimitTimeSecond, Burst: newBurst, Over: true}}
+	r.add(c, fromTap(), many, count(Flood), drop())
 	r.add(c, fromTap(), protocol(unix.IPPROTO_UDP), port(namesPort), to(namesPort))
 	r.add(c, fromTap(), protocol(unix.IPPROTO_TCP), port(namesPort), to(namesPort))
 	r.add(c, fromTap(), protocol(unix.IPPROTO_TCP), to(proxyPort))

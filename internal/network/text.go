@@ -60,6 +60,8 @@ func exprText(e expr.Any) string {
 		return fmt.Sprintf("& %s ^ %s", dataText(e.Mask), dataText(e.Xor))
 	case *expr.Immediate:
 		return "with " + dataText(e.Data)
+	case *expr.Limit:
+		return fmt.Sprintf("limit %d over %t %d per %d burst %d", e.Type, e.Over, e.Rate, e.Unit, e.Burst)
 	case *expr.Redir:
 		return "redirect"
 	case *expr.Objref:

@@ -213,8 +213,7 @@ func (w *world) Dial(ctx context.Context, to netip.AddrPort) (conn net.Conn, err
 	return conn, err
 }
 
-// trap is the host's own: a port of its loopback, and one of its neighbour's.
-// It notes who comes.
+// trap is a port of the host's own loopback. It notes who comes.
 func (w *world) trap(t *testing.T) (port int) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
