@@ -11,7 +11,7 @@ type Egress struct {
 	// Policy is the document in force, as YAML.
 	Policy string `json:"policy"`
 	// Dropped counts packets that were for nobody, by reason, since the machine
-	// was started: "udp", "icmp", "ipv6", "spoofed", "other".
+	// was started: "udp", "icmp", "ipv6", "spoofed", "flood", "other".
 	Dropped map[string]uint64 `json:"dropped"`
 	// Used is what each destination has taken since the daemon was started.
 	Used []EgressUse `json:"used"`
@@ -97,14 +97,21 @@ type BlastRadius struct {
 	Network []string `json:"network"`
 	// Used is what it has talked to.
 	Used []EgressUse `json:"used"`
+	// MaxConnections is how many it may have open at once, whatever the rules say.
+	MaxConnections int `json:"maxConnections"`
 	// Budgets are what is left of it.
 	Budgets []EgressBudget `json:"budgets"`
+	// Link is its network as the kernel reports it, in lines much as ip(8), ss(8)
+	// and nft(8) have them: devices, addresses, routes, sockets and rules. It is
+	// empty while it has none.
+	Link map[string][]string `json:"link"`
 	// Secrets are those that it can use without seeing them, one line for each
 	// and where.
 	Secrets []string `json:"secrets"`
 	// Neighbours are other sandboxes that it can reach: there is no way to any.
 	Neighbours []string `json:"neighbours"`
-	// Devices are what its machine consists of.
+	// Devices are what its machine consists of, as its VMM was started; none
+	// while it has none.
 	Devices []string `json:"devices"`
 	// Files maps what its VMM sees of the host's files to how.
 	Files map[string]string `json:"files"`

@@ -78,6 +78,9 @@ type Config struct {
 	TLSCert, TLSKey string
 	// Origins are those of pages that may use the API.
 	Origins []string
+	// EgressAskSeconds is how long a connection waits when the operator is asked
+	// about it.
+	EgressAskSeconds int
 	// Limits are how much of the host machines may have.
 	Limits Limits
 	// LogLevel and LogFormat ("text" or "json") are for the daemon's log.
@@ -120,7 +123,7 @@ type Source struct {
 func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
-		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
+		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", EgressAskSeconds: 60, JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
 		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500, Requests: 500},
 	}
 	if err := c.applyFile(src.File); err != nil {

@@ -23,7 +23,7 @@ func defaults(t *testing.T) config.Config {
 	}
 	return config.Config{
 		StateDir: "/var/lib/bulkhead", Socket: "/var/lib/bulkhead/bulkhead.sock",
-		CacheDir: "/var/cache/bulkhead", Accel: "auto", Egress: "packages",
+		CacheDir: "/var/cache/bulkhead", Accel: "auto", Egress: "packages", EgressAskSeconds: 60,
 		Jail: "strict", JailFirstUID: config.DefaultJailFirstUID, JailUIDs: config.DefaultJailUIDs,
 		GuestAgent: filepath.Join(filepath.Dir(exe), "bulkhead-guest"),
 		LogLevel:   slog.LevelInfo, LogFormat: "text",
@@ -56,6 +56,7 @@ jail: degraded
 jail_first_uid: 70000
 jail_uids: 16
 egress: none
+egress_ask_seconds: 90
 template:
   cpus: 4
   memory_mib: 1024
@@ -80,7 +81,7 @@ func TestLoad(t *testing.T) {
 		StateDir: "/srv/bulkhead", Socket: "/run/b.sock", CacheDir: "/cache",
 		PoolSize: 10 << 30, Accel: "tcg", GuestAgent: "/opt/guest", QEMU: "/opt/qemu",
 		LogLevel: slog.LevelDebug, LogFormat: "json",
-		Jail: "degraded", JailFirstUID: 70000, JailUIDs: 16, Egress: "none",
+		Jail: "degraded", JailFirstUID: 70000, JailUIDs: 16, Egress: "none", EgressAskSeconds: 90,
 		Template: config.Template{CPUs: 4, MemoryMiB: 1024, DiskMiB: 2048},
 		Limits:   config.Limits{Sandboxes: 4, MemoryMiB: 2048, CPUs: 8, Snapshots: 20, TeamSandboxes: 2, Requests: 7},
 		Listen:   "127.0.0.1:3000", ListenTLS: "[::]:443", Domain: "bulkhead.example.com", TLSCert: "/c", TLSKey: "/k",

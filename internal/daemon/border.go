@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"time"
 
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
@@ -17,6 +18,8 @@ import (
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/secret"
 	"bulkhead/proto/machine"
+
+	"golang.org/x/sys/unix"
 )
 
 // perimeter makes the perimeter of all sandboxes. guests leads to those that
@@ -27,13 +30,20 @@ func (d *Daemon) perimeter(log store.Events, vault *secret.Vault, guests func() 
 	if err != nil {
 		return nil, fmt.Errorf("egress of new sandboxes: %w", err)
 	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, fmt.Errorf("limit of open files: %w", err)
+	}
 	out := d.Out
 	if out == nil {
 		out = egress.Host{}
 	}
 	return egress.New(egress.Config{
 		Dir: filepath.Join(d.Config.StateDir, "egress"), LinkPath: d.linkPath, Default: preset,
-		Out: out, Event: log.Append, Clock: d.Clock, Log: d.Log,
+		// A quarter is for all that is not a guest's connection.
+		Descriptors: int(min(files.Cur, 1<<30)) / 4 * 3,
+		AskLimit:    time.Duration(d.Config.EgressAskSeconds) * time.Second,
+		Out:         out, Event: log.Append, Clock: d.Clock, Log: d.Log,
 		Tell: func(ctx context.Context, id string, denials []byte) error {
 			return putDenials(ctx, guests(), id, denials)
 		},

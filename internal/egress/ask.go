@@ -11,13 +11,8 @@ import (
 	"bulkhead/internal/fault"
 )
 
-const (
-	// askLimit is how long a connection waits for the operator. No answer is
-	// a refusal.
-	askLimit = time.Minute
-	// maxQuestions bounds what a guest can ask at once.
-	maxQuestions = 50
-)
+// maxQuestions bounds what a guest can ask at once.
+const maxQuestions = 50
 
 // Question is a destination that waits for the operator.
 type Question struct {
@@ -38,6 +33,8 @@ type Answer struct {
 // use.
 type desk struct {
 	clock func() time.Time
+	// limit is how long a connection waits. No answer is a refusal.
+	limit time.Duration
 
 	mu    sync.Mutex
 	asked map[string]*asked // by destination; guarded by mu
@@ -51,8 +48,8 @@ type asked struct {
 	answered chan struct{} // closed with the answer
 }
 
-func newDesk(clock func() time.Time) *desk {
-	return &desk{clock: clock, asked: map[string]*asked{}, approved: map[string]time.Time{}}
+func newDesk(clock func() time.Time, limit time.Duration) *desk {
+	return &desk{clock: clock, limit: limit, asked: map[string]*asked{}, approved: map[string]time.Time{}}
 }
 
 // ask waits for an answer about a destination. tell is called for the first
@@ -78,7 +75,7 @@ func (d *desk) ask(ctx context.Context, destination string, tell func()) (allow 
 		tell()
 	}
 	defer d.leave(q)
-	limit := time.NewTimer(askLimit)
+	limit := time.NewTimer(d.limit)
 	defer limit.Stop()
 	select {
 	case <-q.answered:
@@ -87,7 +84,7 @@ func (d *desk) ask(ctx context.Context, destination string, tell func()) (allow 
 		}
 		return false, "rejected by the operator"
 	case <-limit.C:
-		return false, fmt.Sprintf("the operator did not answer within %s", askLimit)
+		return false, fmt.Sprintf("the operator did not answer within %s", d.limit)
 	case <-ctx.Done():
 		return false, "given up"
 	}

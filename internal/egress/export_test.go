@@ -9,7 +9,7 @@ import (
 type Desk struct{ d *desk }
 
 // NewDesk makes one.
-func NewDesk(clock func() time.Time) Desk { return Desk{newDesk(clock)} }
+func NewDesk(clock func() time.Time) Desk { return Desk{newDesk(clock, time.Minute)} }
 
 // Ask, Answer and Questions are its methods.
 func (d Desk) Ask(ctx context.Context, destination string, tell func()) (bool, string) {

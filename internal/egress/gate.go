@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -70,7 +69,7 @@ func (p *Perimeter) load(id string) (*gate, error) {
 	if err := os.MkdirAll(p.dir(id), 0o700); err != nil {
 		return nil, err
 	}
-	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: ledger.New(p.cfg.Clock), budgets: budget.New(p.cfg.Clock), desk: newDesk(p.cfg.Clock), table: names.NewTable(), news: make(chan struct{}, 1)}
+	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: ledger.New(p.cfg.Clock), budgets: budget.New(p.cfg.Clock), desk: newDesk(p.cfg.Clock, p.cfg.AskLimit), table: names.NewTable(), news: make(chan struct{}, 1)}
 	g.policy.Store(p.cfg.Default)
 	switch doc, err := os.ReadFile(g.path(policyFile)); {
 	case err == nil:
@@ -227,6 +226,10 @@ func (g *gate) mayResolve(name string) bool {
 
 // refusedName records a question that was not answered.
 func (g *gate) refusedName(q names.Query) {
+	if q.Name == "" {
+		g.deny("the resolver", "questions for names", q.Reason)
+		return
+	}
 	rule := g.policy.Load().MayResolve(q.Name).Rule
 	g.learned.Note(learn.Seen{Name: q.Name})
 	g.deny(q.Name, rule, q.Reason)
@@ -240,7 +243,7 @@ func (g *gate) deny(destination, rule, reason string) {
 		}
 	}()
 	if g.ledger.Denied(destination, rule, reason) {
-		g.event("egress.denied", map[string]string{"destination": destination, "rule": rule, "reason": reason})
+		g.event("egress.denied", map[string]string{"destination": destination, "rule": rule, "reason": reason, "verdict": string(policy.Deny)})
 	}
 }
 
@@ -256,17 +259,27 @@ func (g *gate) record(c proxy.Connection) {
 		g.deny(destination, c.Verdict.Rule, c.Reason)
 	case c.Closed.IsZero():
 		g.learned.Note(g.seen(c))
+		if !g.ledger.Knows(destination) { // it may be open for days until it is recorded as a whole
+			g.event("egress.opened", decided(c))
+		}
 		g.ledger.Opened(destination)
 	default:
 		if c.Reason != "" {
 			g.deny(destination, c.Verdict.Rule, c.Reason)
 		}
 		g.ledger.Closed(destination)
-		g.event("egress.connection", map[string]string{
-			"destination": destination, "address": addressText(c.Addr), "rule": c.Verdict.Rule, "reason": c.Reason,
-			"up": strconv.FormatInt(c.Up, 10), "down": strconv.FormatInt(c.Down, 10),
-			"duration": c.Closed.Sub(c.Opened).Round(time.Millisecond).String(),
-		})
+		fields := decided(c)
+		fields["reason"] = c.Reason
+		fields["up"], fields["down"] = strconv.FormatInt(c.Up, 10), strconv.FormatInt(c.Down, 10)
+		fields["duration"] = c.Closed.Sub(c.Opened).Round(time.Millisecond).String()
+		g.event("egress.connection", fields)
+	}
+}
+
+// decided is what events say of a connection that was allowed.
+func decided(c proxy.Connection) map[string]string {
+	return map[string]string{
+		"destination": c.Dest.String(), "address": addressText(c.Addr), "rule": c.Verdict.Rule, "verdict": string(policy.Allow),
 	}
 }
 
@@ -285,42 +298,6 @@ func literal(to proxy.Destination) netip.Addr {
 		return netip.Addr{}
 	}
 	return to.Addr
-}
-
-// scopes returns the limits that a connection counts for.
-func (g *gate) scopes(to proxy.Destination) (all []budget.Scope) {
-	p := g.policy.Load()
-	all = withLimits(all, "", p.Limits)
-	v := p.Decide(policy.Destination(to))
-	return withLimits(all, v.Budget, v.Limits)
-}
-
-// withLimits adds a scope if it has limits.
-func withLimits(all []budget.Scope, name string, l *policy.Limits) []budget.Scope {
-	if l == nil {
-		return all
-	}
-	return append(all, budget.Scope{Name: name, Limits: l})
-}
-
-// admit counts a connection that is allowed, unless a limit says no.
-func (g *gate) admit(to proxy.Destination) (leave func(), err error) {
-	return g.budgets.Admit(g.scopes(to))
-}
-
-// metered reports whether bytes have to be counted before they are moved.
-func (g *gate) metered(to proxy.Destination) bool {
-	return slices.ContainsFunc(g.scopes(to), func(s budget.Scope) bool { return s.Limits.Per > 0 })
-}
-
-// account counts bytes, and cuts a connection that wants to move more than its
-// limits leave.
-func (g *gate) account(to proxy.Destination, up, down int64) error {
-	if err := g.budgets.Spend(g.scopes(to), up, down); err != nil {
-		return err
-	}
-	g.ledger.Moved(to.String(), up, down)
-	return nil
 }
 
 // limited lists the limits of the policy in force.
@@ -361,10 +338,10 @@ func (g *gate) write(file string, news func() ([]byte, error)) error {
 }
 
 // event records something that a guest does as often as it likes. Events are
-// kept for good, so there are so many in an hour; how many more there were is
-// recorded with the next.
+// kept for good, so there are so many of a kind in an hour; how many more there
+// were is recorded with the next.
 func (g *gate) event(kind string, fields map[string]string) {
-	record, left := g.meter.Pass(g.p.cfg.Clock())
+	record, left := g.meter.Pass(kind, g.p.cfg.Clock())
 	if !record {
 		return
 	}

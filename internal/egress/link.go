@@ -13,8 +13,8 @@ import (
 	"bulkhead/internal/network"
 )
 
-// maxConnections is how many connections a sandbox may have open at once.
-const maxConnections = 1000
+// MaxConnections is how many connections a sandbox may have open at once.
+const MaxConnections = 1000
 
 // Link is the network of one running machine, and what serves it.
 type Link struct {
@@ -61,8 +61,8 @@ func (l *Link) serve(ctx context.Context) error {
 	l.proxy = &proxy.Proxy{
 		Name: g.table.Name, Decide: g.decide, Forbids: g.forbids, Dial: g.dial, DialAddr: g.dialAddress,
 		Terminate: g.terminate, Original: network.Original,
-		Admit: g.admit, Metered: g.metered, Account: g.account, Record: g.record,
-		MaxConns: maxConnections, Clock: g.p.cfg.Clock, Log: g.log,
+		Admit: g.admit, Record: g.record,
+		MaxConns: MaxConnections, Room: g.p.room, Clock: g.p.cfg.Clock, Log: g.log,
 	}
 	l.goServe(func() error { return resolver.ServePacket(life, packets) })
 	l.goServe(func() error { return resolver.ServeStream(life, streams) })

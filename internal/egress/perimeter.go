@@ -31,7 +31,9 @@ import (
 
 	"bulkhead/internal/egress/binding"
 	"bulkhead/internal/egress/policy"
+	"bulkhead/internal/egress/proxy"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/network"
 )
 
 // Config says what a perimeter is made from.
@@ -42,6 +44,10 @@ type Config struct {
 	LinkPath func(id string) string
 	// Default is the policy of a new sandbox.
 	Default *policy.Policy
+	// AskLimit is how long a connection waits for the operator.
+	AskLimit time.Duration
+	// Descriptors is how many the connections of all sandboxes may take together.
+	Descriptors int
 	// Out is the way out of the host.
 	Out Out
 	// Event records a decision. It may be slow.
@@ -79,14 +85,17 @@ const InsideName = "bulkhead.internal"
 
 // Perimeter is the gates of all sandboxes.
 type Perimeter struct {
-	cfg Config
+	cfg  Config
+	room *proxy.Room
 
 	mu    sync.Mutex
 	gates map[string]*gate // guarded by mu
 }
 
 // New returns a perimeter. It starts nothing.
-func New(cfg Config) *Perimeter { return &Perimeter{cfg: cfg, gates: map[string]*gate{}} }
+func New(cfg Config) *Perimeter {
+	return &Perimeter{cfg: cfg, room: proxy.NewRoom(cfg.Descriptors), gates: map[string]*gate{}}
+}
 
 // gate returns the gate of a sandbox. A sandbox without one gets one with the
 // default policy. id has been checked by the pool: it is no path.
@@ -229,6 +238,21 @@ func (p *Perimeter) State(id string) (State, error) {
 		return State{}, err
 	}
 	return g.state()
+}
+
+// Survey returns what the kernel says of a sandbox's network; nil while it has
+// none.
+func (p *Perimeter) Survey(id string) (*network.Survey, error) {
+	g, err := p.gate(id)
+	if err != nil {
+		return nil, err
+	}
+	l := g.current()
+	if l == nil {
+		return nil, nil
+	}
+	s, err := l.net.Survey()
+	return &s, err
 }
 
 // Moved is how many bytes a sandbox has sent and received since the daemon was

@@ -126,6 +126,8 @@ func (g *gate) notice(to proxy.Destination, n inject.Notice) {
 	switch n.Kind {
 	case "stale":
 		g.deny(to.String(), g.verdict(to).Rule, "a placeholder that does not count here, or not any more")
+	case "refused":
+		g.deny(to.String(), g.verdict(to).Rule, "a request for another host, or of a kind that is not passed on")
 	case "missing":
 		g.deny(to.String(), g.verdict(to).Rule, "its secret is not set")
 	case "echoed":

@@ -29,13 +29,19 @@ func furnish() (tap *os.File, err error) {
 			return nil, err
 		}
 	}
-	if err := addRules(); err != nil {
+	if err := set(packetRules); err != nil {
 		return nil, fmt.Errorf("set rules: %w", err)
 	}
 	if tap, err = openTap(); err != nil {
 		return nil, fmt.Errorf("make tap: %w", err)
 	}
-	if err := raise(); err != nil {
+	err = set(frameRules)
+	if err != nil {
+		err = fmt.Errorf("set rules about frames: %w", err)
+	} else {
+		err = raise()
+	}
+	if err != nil {
 		return nil, errors.Join(err, tap.Close())
 	}
 	return tap, nil

@@ -218,6 +218,12 @@ func TestAllElseIsDropped(t *testing.T) {
 		{network.UDP, send("udp", "10.11.0.1:5353")},
 		{network.ICMP, send("ip4:icmp", "8.8.8.8")},
 		{network.Other, send("ip4:132", "8.8.8.8")}, // SCTP
+		{network.IPv6, frame(unix.ETH_P_IPV6, addressing.GatewayMAC, make([]byte, 40))},
+		{network.Other, frame(0x88b5, addressing.GatewayMAC, []byte("an experiment"))},    // IEEE 802, local experimental
+		{network.Other, frame(unix.ETH_P_IP, "52:54:00:00:00:02", make([]byte, 20))},      // another machine's MAC
+		{network.Spoofed, frame(unix.ETH_P_ARP, addressing.GatewayMAC, arp("10.11.0.1"))}, // the gateway's address
+		{network.Spoofed, frame(unix.ETH_P_ARP, "ff:ff:ff:ff:ff:ff", arp("10.11.0.3"))},   // another machine's
+		{network.Flood, func() error { return flood(3000) }},
 		{network.Spoofed, func() error { return forge(t, "10.11.0.9") }},
 		{network.Spoofed, func() error { return changeMAC(send("udp", "198.18.0.7:9")) }},
 	} {
@@ -248,6 +254,52 @@ func forge(t *testing.T, from string) error {
 	defer c.Close()
 	_, err = c.Write([]byte("x"))
 	return err
+}
+
+// frame sends one from the guest's MAC.
+func frame(ethertype uint16, to string, body []byte) func() error {
+	return func() error {
+		dev, err := netlink.LinkByName(network.TapName)
+		if err != nil {
+			return err
+		}
+		mac, err := net.ParseMAC(to)
+		if err != nil {
+			return err
+		}
+		wire := ethertype<<8 | ethertype>>8
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(wire))
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		at := &unix.SockaddrLinklayer{Protocol: wire, Ifindex: dev.Attrs().Index, Halen: 6}
+		copy(at.Addr[:], mac)
+		return unix.Sendto(fd, body, 0, at)
+	}
+}
+
+// flood asks for names from as many ports.
+func flood(n int) error {
+	for range n {
+		c, err := net.Dial("udp", "198.18.0.7:53")
+		if err != nil {
+			return err
+		}
+		_, err = c.Write([]byte("x"))
+		if err = errors.Join(err, c.Close()); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+			return err
+		}
+	}
+	return nil
+}
+
+// arp says that an address is at the guest's MAC (RFC 826).
+func arp(address string) []byte {
+	mac, _ := net.ParseMAC(addressing.MAC)
+	b := append([]byte{0, 1, 8, 0, 6, 4, 0, 2}, mac...)
+	b = append(b, net.ParseIP(address).To4()...)
+	return append(b, make([]byte, 10)...)
 }
 
 func changeMAC(then func() error) error {
@@ -291,6 +343,61 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// What is in a network is told from the kernel, and what is too much or missing.
+func TestSurvey(t *testing.T) {
+	l, _, path := open(t)
+	packets, names, err := l.Names(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packets.Close()
+	defer names.Close()
+	streams, err := l.Streams(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer streams.Close()
+	s, err := l.Survey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Devices) != 2 || len(s.Routes) != 1 || len(s.Sockets) != 3 || len(s.Rules) < 15 || len(s.Differences) > 0 {
+		t.Errorf("survey %+v", s)
+	}
+	onThread(t, func() error { return tamper(path) })
+	if s, err = l.Survey(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"device that must not be: spy", "address that must not be: 10.9.9.9/32", "route that must not be: 0.0.0.0/0 dev spy",
+		"rule that must not be: inet bulkhead", "lacks the rule: inet bulkhead perimeter", "it forwards packets"} {
+		if !strings.Contains(strings.Join(s.Differences, "\n"), want) {
+			t.Errorf("%q is not among %q", want, s.Differences)
+		}
+	}
+}
+
+// tamper makes holes into a network.
+func tamper(path string) error {
+	ns, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	spy := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "spy"}, Mode: netlink.TUNTAP_MODE_TUN}
+	if err := netlink.LinkAdd(spy); err != nil {
+		return err
+	}
+	address := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 9, 9, 9), Mask: net.CIDRMask(32, 32)}}
+	return errors.Join(
+		netlink.AddrAdd(spy, address), netlink.LinkSetUp(spy),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: spy.Attrs().Index, Gw: addressing.Guest().AsSlice(), Flags: int(netlink.FLAG_ONLINK)}),
+		network.WeakenPerimeter(), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0),
+	)
+}
+
 func TestDialsIntoTheGuest(t *testing.T) {
 	l, tap, _ := open(t)
 	g := newGuest(t, tap)
@@ -324,7 +431,7 @@ func TestAttach(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := dropped(t, again); len(d) != 5 {
+	if d := dropped(t, again); len(d) != 6 {
 		t.Errorf("counters %v", d)
 	}
 	if err := errors.Join(again.Close(), network.Remove(path), network.Remove(path)); err != nil {

@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net"
+	"slices"
 
 	"bulkhead/internal/addressing"
 
@@ -12,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableName is our table in each namespace.
+// tableName is that of our two tables in each namespace: one sees the tap's
+// frames, the other the packets in them.
 const tableName = "bulkhead"
 
 // The reasons for which packets are dropped, which are the names of counters.
@@ -21,69 +23,134 @@ const (
 	IPv6    = "ipv6"
 	ICMP    = "icmp"
 	UDP     = "udp"
-	Other   = "other"
+	Flood   = "flood" // the first packet of a connection, of more than there may be
+	Other   = "other" // another protocol, or for another machine
 )
+
+// The kernel remembers every connection that is tried, for up to two minutes
+// (nf_conntrack-sysctl: tcp_timeout_syn_sent), in memory of the host. At most
+// this many begin in a second, after a burst; whoever tries again a second later
+// is let in.
+const newRate, newBurst = 500, 2000
 
 // rules builds one table.
 type rules struct {
 	conn  *nftables.Conn
 	table *nftables.Table
+	// text is what was built, in the form in which it is read back.
+	text []string
 }
 
-// addRules sets all rules of a namespace at once. It runs inside it.
-func addRules() error {
+// newRules begins a table with a counter for each reason.
+func newRules(family nftables.TableFamily, reasons ...string) (*rules, error) {
 	conn, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	r := &rules{conn: conn, table: conn.AddTable(&nftables.Table{Family: family, Name: tableName})}
+	for _, name := range reasons {
+		conn.AddObj(&nftables.CounterObj{Table: r.table, Name: name})
+	}
+	return r, nil
+}
+
+// set puts rules in force at once. It runs inside the namespace.
+func set(build func() (*rules, error)) error {
+	r, err := build()
 	if err != nil {
 		return err
 	}
-	r := rules{conn, conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableName})}
-	for _, name := range []string{Spoofed, IPv6, ICMP, UDP, Other} {
-		conn.AddObj(&nftables.CounterObj{Table: r.table, Name: name})
+	return r.conn.Flush()
+}
+
+// intendedRules is what has to be in force, in the form in which it is read back.
+func intendedRules() (text []string, err error) {
+	for _, build := range []func() (*rules, error){packetRules, frameRules} {
+		r, err := build()
+		if err != nil {
+			return nil, err
+		}
+		text = append(text, r.text...)
+	}
+	return text, nil
+}
+
+// packetRules are all about packets.
+func packetRules() (*rules, error) {
+	r, err := newRules(nftables.TableFamilyINet, Spoofed, IPv6, ICMP, UDP, Flood, Other)
+	if err != nil {
+		return nil, err
 	}
 	if err := r.onlyTheGuest(); err != nil {
-		return err
+		return nil, err
 	}
 	r.redirect()
 	r.perimeter()
 	drop := nftables.ChainPolicyDrop
-	conn.AddChain(&nftables.Chain{
-		Name: "forward", Table: r.table, Type: nftables.ChainTypeFilter,
+	r.chain(&nftables.Chain{
+		Name: "forward", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop,
 	})
-	return conn.Flush()
+	return r, nil
+}
+
+// frameRules drop frames that the rules about packets never see: those that are
+// not for this end of the link, carry neither IPv4 nor ARP, or have ARP say what
+// is not true. The tap must be there, and not be switched on yet.
+func frameRules() (*rules, error) {
+	mac, err := net.ParseMAC(addressing.MAC)
+	if err != nil {
+		return nil, err
+	}
+	r, err := newRules(nftables.TableFamilyNetdev, Spoofed, IPv6, Other)
+	if err != nil {
+		return nil, err
+	}
+	c := r.chain(&nftables.Chain{
+		Name: "frames", Type: nftables.ChainTypeFilter, Device: TapName,
+		Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter,
+	})
+	guest, none := addressing.Guest().As4(), [4]byte{}
+	r.add(c, payload(expr.PayloadBaseLLHeader, 6, 6), is(expr.CmpOpNeq, mac), count(Spoofed), drop()) // source
+	r.add(c, meta(expr.MetaKeyPKTTYPE), is(expr.CmpOpEq, []byte{unix.PACKET_OTHERHOST}), count(Other), drop())
+	r.add(c, carries(expr.CmpOpEq, unix.ETH_P_IPV6), count(IPv6), drop())
+	arp := carries(expr.CmpOpEq, unix.ETH_P_ARP)
+	// Sender's MAC and address (RFC 826); whoever asks whether an address is
+	// taken has none yet (RFC 5227).
+	r.add(c, arp, payload(expr.PayloadBaseNetworkHeader, 8, 6), is(expr.CmpOpNeq, mac), count(Spoofed), drop())
+	r.add(c, arp, payload(expr.PayloadBaseNetworkHeader, 14, 4), is(expr.CmpOpNeq, guest[:]), is(expr.CmpOpNeq, none[:]), count(Spoofed), drop())
+	r.add(c, carries(expr.CmpOpNeq, unix.ETH_P_IP), carries(expr.CmpOpNeq, unix.ETH_P_ARP), count(Other), drop())
+	return r, nil
 }
 
 // onlyTheGuest drops what is not from the guest's own addresses, before
 // anything else looks at it.
-func (r rules) onlyTheGuest() error {
+func (r *rules) onlyTheGuest() error {
 	mac, err := net.ParseMAC(addressing.MAC)
 	if err != nil {
 		return err
 	}
-	c := r.conn.AddChain(&nftables.Chain{
-		Name: "origin", Table: r.table, Type: nftables.ChainTypeFilter,
+	c := r.chain(&nftables.Chain{
+		Name: "origin", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
-	r.add(c, fromTap(), []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6}, // source MAC
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: mac},
-	}, count(Spoofed), drop())
+	r.add(c, fromTap(), payload(expr.PayloadBaseLLHeader, 6, 6), is(expr.CmpOpNeq, mac), count(Spoofed), drop())
 	r.add(c, fromTap(), protocolFamily(unix.NFPROTO_IPV6), count(IPv6), drop())
 	guest := addressing.Guest().As4()
-	r.add(c, fromTap(), protocolFamily(unix.NFPROTO_IPV4), []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}, // source address
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: guest[:]},
-	}, count(Spoofed), drop())
+	r.add(c, fromTap(), protocolFamily(unix.NFPROTO_IPV4),
+		payload(expr.PayloadBaseNetworkHeader, 12, 4), is(expr.CmpOpNeq, guest[:]), count(Spoofed), drop()) // source address
 	return nil
 }
 
 // redirect sends names and streams to the daemon's sockets, whatever address
-// they were for.
-func (r rules) redirect() {
-	c := r.conn.AddChain(&nftables.Chain{
-		Name: "redirect", Table: r.table, Type: nftables.ChainTypeNAT,
+// they were for. It sees the first packet of each connection.
+func (r *rules) redirect() {
+	c := r.chain(&nftables.Chain{
+		Name: "redirect", Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
 	})
+	many := []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: newRate, Unit: expr.LimitTimeSecond, Burst: newBurst, Over: true}}
+	r.add(c, fromTap(), many, count(Flood), drop())
 	r.add(c, fromTap(), protocol(unix.IPPROTO_UDP), port(namesPort), to(namesPort))
 	r.add(c, fromTap(), protocol(unix.IPPROTO_TCP), port(namesPort), to(namesPort))
 	r.add(c, fromTap(), protocol(unix.IPPROTO_TCP), to(proxyPort))
@@ -94,9 +161,9 @@ func (r rules) redirect() {
 // already but nobody has looked for a route, of which there is none to count
 // at. What the guest should know at once is refused: the refusal goes to nobody
 // but the guest.
-func (r rules) perimeter() {
-	c := r.conn.AddChain(&nftables.Chain{
-		Name: "perimeter", Table: r.table, Type: nftables.ChainTypeFilter,
+func (r *rules) perimeter() {
+	c := r.chain(&nftables.Chain{
+		Name: "perimeter", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityFilter,
 	})
 	accept := []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
@@ -110,43 +177,55 @@ func (r rules) perimeter() {
 	r.add(c, fromTap(), count(Other), drop())
 }
 
-func (r rules) add(c *nftables.Chain, parts ...[]expr.Any) {
+func (r *rules) chain(c *nftables.Chain) *nftables.Chain {
+	c.Table = r.table
+	r.text = append(r.text, chainText(c))
+	return r.conn.AddChain(c)
+}
+
+func (r *rules) add(c *nftables.Chain, parts ...[]expr.Any) {
 	var all []expr.Any
 	for _, p := range parts {
 		all = append(all, p...)
 	}
+	r.text = append(r.text, chainName(c)+": "+ruleText(all))
 	r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: c, Exprs: all})
 }
 
 func fromTap() []expr.Any {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, TapName)
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
-	}
+	return slices.Concat(meta(expr.MetaKeyIIFNAME), is(expr.CmpOpEq, name))
 }
 
 func protocolFamily(family byte) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
-	}
+	return slices.Concat(meta(expr.MetaKeyNFPROTO), is(expr.CmpOpEq, []byte{family}))
 }
 
 func protocol(number byte) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}},
-	}
+	return slices.Concat(meta(expr.MetaKeyL4PROTO), is(expr.CmpOpEq, []byte{number}))
+}
+
+// carries compares what a frame carries, an EtherType.
+func carries(op expr.CmpOp, ethertype uint16) []expr.Any {
+	return slices.Concat(meta(expr.MetaKeyPROTOCOL), is(op, binaryutil.BigEndian.PutUint16(ethertype)))
 }
 
 // port compares the destination's, which UDP and TCP have in the same place.
 func port(number uint16) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(number)},
-	}
+	return slices.Concat(payload(expr.PayloadBaseTransportHeader, 2, 2), is(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(number)))
+}
+
+// meta and payload load what is compares: something about the packet, and bytes
+// of it.
+func meta(key expr.MetaKey) []expr.Any { return []expr.Any{&expr.Meta{Key: key, Register: 1}} }
+
+func payload(base expr.PayloadBase, offset, length uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: length}}
+}
+
+func is(op expr.CmpOp, data []byte) []expr.Any {
+	return []expr.Any{&expr.Cmp{Op: op, Register: 1, Data: data}}
 }
 
 func established() []expr.Any {
@@ -180,14 +259,15 @@ func (l *Link) Dropped() (map[string]uint64, error) {
 		if err != nil {
 			return err
 		}
-		table := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}
-		objects, err := conn.GetObjects(table)
-		if err != nil {
-			return fmt.Errorf("read counters: %w", err)
-		}
-		for _, o := range objects {
-			if c, ok := o.(*nftables.CounterObj); ok {
-				dropped[c.Name] = c.Packets
+		for _, family := range []nftables.TableFamily{nftables.TableFamilyNetdev, nftables.TableFamilyINet} {
+			objects, err := conn.GetObjects(&nftables.Table{Family: family, Name: tableName})
+			if err != nil {
+				return fmt.Errorf("read counters: %w", err)
+			}
+			for _, o := range objects {
+				if c, ok := o.(*nftables.CounterObj); ok {
+					dropped[c.Name] += c.Packets
+				}
 			}
 		}
 		return nil

@@ -18,6 +18,8 @@ const (
 	moved = 512 << 20
 	// connections are made one after the other in each round.
 	connections = 500
+	// crowded are open at once in each round, as many as one sandbox may have.
+	crowded = 1000
 )
 
 // egress compares the proxy with a bare relay, between sockets of this host:
@@ -42,18 +44,17 @@ func (b *bench) egress(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var move, moveBare, connect, connectBare []time.Duration
+	var move, moveBare, connect, connectBare, crowd, crowdBare []time.Duration
 	for range rounds {
 		for _, m := range []struct {
-			to   netip.AddrPort
-			size int64
-			n    int
 			into *[]time.Duration
+			do   func() error
 		}{
-			{ours, moved, 1, &move}, {bare, moved, 1, &moveBare},
-			{ours, 1, connections, &connect}, {bare, 1, connections, &connectBare},
+			{&move, func() error { return send(ours, moved, 1) }}, {&moveBare, func() error { return send(bare, moved, 1) }},
+			{&connect, func() error { return send(ours, 1, connections) }}, {&connectBare, func() error { return send(bare, 1, connections) }},
+			{&crowd, func() error { return gather(ours) }}, {&crowdBare, func() error { return gather(bare) }},
 		} {
-			took, err := timed(func() error { return send(m.to, m.size, m.n) })
+			took, err := timed(m.do)
 			if err != nil {
 				return err
 			}
@@ -64,6 +65,8 @@ func (b *bench) egress(ctx context.Context) error {
 	b.print(comparison{"512 MiB out through the proxy", median(move), hand, hand * 10 / 8, "80 % of a bare relay's speed"})
 	hand = median(connectBare)
 	b.print(comparison{"500 connections, one after the other", median(connect), hand, 2 * hand, "2 x a bare relay"})
+	hand = median(crowdBare)
+	b.print(comparison{"1000 connections open at once, a byte each", median(crowd), hand, 2 * hand, "2 x a bare relay"})
 	return nil
 }
 
@@ -125,14 +128,55 @@ func serveProxy(ctx context.Context, all *sync.WaitGroup, sink netip.AddrPort) (
 		},
 		DialAddr: func(ctx context.Context, _ netip.Addr, _ uint16) (net.Conn, error) { return dial(ctx) },
 		Original: func(net.Conn) (netip.AddrPort, error) { return netip.AddrPortFrom(sink.Addr(), 5432), nil },
-		Admit:    func(proxy.Destination) (func(), error) { return func() {}, nil },
-		Metered:  func(proxy.Destination) bool { return false },
-		Account:  func(proxy.Destination, int64, int64) error { return nil },
+		Admit:    func(proxy.Destination) (proxy.Allowance, error) { return boundless{}, nil },
 		Record:   func(proxy.Connection) {},
-		MaxConns: 1000, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		MaxConns: 1000, Room: proxy.NewRoom(1 << 20), Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	all.Go(func() { p.Serve(ctx, l) })
 	return l.Addr().(*net.TCPAddr).AddrPort(), nil
+}
+
+// boundless is the allowance of connections without limits.
+type boundless struct{}
+
+// Metered implements proxy.Allowance.
+func (boundless) Metered() bool { return false }
+
+// Spend implements proxy.Allowance.
+func (boundless) Spend(int64, int64) error { return nil }
+
+// Leave implements proxy.Allowance.
+func (boundless) Leave() {}
+
+// gather opens connections, and sends a byte over each once all are open.
+func gather(to netip.AddrPort) (err error) {
+	var all []net.Conn
+	defer func() {
+		for _, c := range all {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	for range crowded {
+		c, err := net.Dial("tcp4", to.String())
+		if err != nil {
+			return err
+		}
+		all = append(all, c)
+	}
+	for _, c := range all {
+		if _, err := c.Write([]byte{'x'}); err != nil {
+			return err
+		}
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			return err
+		}
+	}
+	for _, c := range all {
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // send sends size bytes n times and waits each time until all has arrived.

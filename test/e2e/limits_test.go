@@ -72,6 +72,7 @@ func TestLimits(t *testing.T) {
 	o := newOutside(t)
 	h := inside.Run(t, daemon.Daemon{Clock: time.Now, Out: o}, map[string]string{"egress": "none"}).Base()
 	t.Run("bytes of a rule", func(t *testing.T) { testBytes(t, h, o) })
+	t.Run("connections that last", func(t *testing.T) { testLasting(t, h) })
 	t.Run("connections of a sandbox", func(t *testing.T) { testConnections(t, h) })
 }
 
@@ -110,6 +111,47 @@ except OSError:
 		t.Errorf("events are %s", got)
 	}
 	h.Must("events", "verify")
+}
+
+// lasting talks slowly over a connection, closes its own half and still hears the
+// rest; then it waits on another one for what becomes of it.
+const lasting = `import socket, time
+c = socket.create_connection(("slow.example", 7000))
+for word in (b"one ", b"two ", b"three"):
+    c.sendall(word)
+    time.sleep(2)
+c.shutdown(socket.SHUT_WR)
+heard = b"".join(iter(lambda: c.recv(100), b""))
+c = socket.create_connection(("slow.example", 7000))
+c.sendall(b"x")
+c.recv(1)
+print(heard.decode(), file=open("/root/heard", "w"), flush=True)
+try:
+    end = c.recv(1)
+except OSError as e:
+    end = type(e).__name__
+print(end, file=open("/root/end", "w"), flush=True)
+`
+
+// A connection lasts as long as both ends and the policy want it to.
+func testLasting(t *testing.T, h *harness.Host) {
+	b := h.Create("lasting")
+	h.Must("egress", "allow", b.Name, "slow.example:7000")
+	b.Sh("cat > /root/lasting.py <<'EOF'\n" + lasting + "EOF")
+	b.Sh("systemd-run --quiet --collect python3 /root/lasting.py")
+	if got := b.Sh("until test -s /root/heard; do sleep 0.1; done; cat /root/heard"); got != "one two three" {
+		t.Errorf("after its own half was closed it hears %q", got)
+	}
+	h.Must("egress", "deny", b.Name, "slow.example")
+	if got := b.Sh("until test -s /root/end; do sleep 0.1; done; cat /root/end"); got != "ConnectionResetError" {
+		t.Errorf("with a policy that forbids it, it ends with %s", got)
+	}
+	got := h.Must("events", "--sandbox", b.Name, "--kind", "egress", "--output", "json")
+	for _, want := range []string{`"egress.opened"`, `"verdict":"allow"`, `"address":"93.184.215.14"`, `"up":"13"`, "a new policy forbids it"} {
+		if !strings.Contains(strings.ReplaceAll(got, `": "`, `":"`), want) {
+			t.Errorf("%s is not in the events %s", want, got)
+		}
+	}
 }
 
 // resident is the memory of this process, the daemon in it, in bytes.

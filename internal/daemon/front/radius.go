@@ -2,7 +2,13 @@ package front
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
 	"time"
 
 	"bulkhead/client"
@@ -13,8 +19,8 @@ import (
 )
 
 // BlastRadius implements server.Egress: everything that the agent in a sandbox
-// can reach, from the policy in force, the kernel's view of the VMM, and what
-// machines are made of.
+// can reach, from the policy in force and the kernel's view of the VMM and of the
+// machine's network.
 func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadius, error) {
 	s, err := sandboxes(b).Get(ctx, ref)
 	if err != nil {
@@ -30,8 +36,9 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 	}
 	r := client.BlastRadius{
 		SandboxID: s.ID, Name: s.Name, State: s.State, Used: e.Used, Budgets: e.Budgets,
-		Secrets: []string{}, Neighbours: []string{}, Holes: []string{},
-		Devices: qemu.Devices(), Files: map[string]string{},
+		MaxConnections: egress.MaxConnections,
+		Secrets:        []string{}, Neighbours: []string{}, Holes: []string{},
+		Devices: []string{}, Files: map[string]string{}, Link: map[string][]string{},
 	}
 	for _, rule := range p.All() {
 		r.Network = append(r.Network, rule.String())
@@ -45,14 +52,52 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 		}
 	}
 	r.Network = append(r.Network, "all else: "+string(p.Default))
+	err = b.loaded(&r, s)
+	return r, err
+}
+
+// loaded adds what the kernel says of a machine that runs, and where that is not
+// as it must be.
+func (b borders) loaded(r *client.BlastRadius, s client.Sandbox) error {
 	if s.VMM == nil || s.VMM.Cage == nil {
-		return r, nil
+		return nil
 	}
+	argv, err := commandLine(s.VMM.PID)
+	if err != nil {
+		return err
+	}
+	r.Devices = append(r.Devices, qemu.Devices(argv)...)
 	r.Host, r.Files = s.VMM.Cage, s.VMM.Cage.Mounts
 	for _, d := range s.VMM.Cage.Differences {
 		r.Holes = append(r.Holes, fmt.Sprintf("%s is %s, must be %s", d.What, d.Got, d.Want))
 	}
-	return r, nil
+	link, err := b.Border.Survey(s.ID)
+	if err != nil || link == nil {
+		return err
+	}
+	r.Link["devices"], r.Link["addresses"], r.Link["routes"] = link.Devices, link.Addresses, link.Routes
+	r.Link["sockets"], r.Link["rules"] = link.Sockets, link.Rules
+	r.Holes = append(r.Holes, link.Differences...)
+	return nil
+}
+
+// commandLine is that of a process; none if it has just ended. It is not the
+// guest's to change, but whoever took over a VMM may: it is bounded.
+func commandLine(pid int) ([]string, error) {
+	const most = 64 << 10
+	f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most))
+	if errors.Is(err, syscall.ESRCH) {
+		return nil, nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), err
 }
 
 // usable says where a secret can be used, and whether it can.

@@ -56,7 +56,8 @@ type Secret struct {
 
 // Notice is something that the operator should know.
 type Notice struct {
-	// Kind is "used", "echoed", "stale" or "missing".
+	// Kind is "used", "echoed", "missing", "stale" for a request with a dead
+	// placeholder, or "refused" for one that is not passed on for another reason.
 	Kind string
 	// Secret is its name; "" where that is not known.
 	Secret string

@@ -20,10 +20,10 @@ const Prefix = "bulkhead_"
 
 var placeholders = regexp.MustCompile(Prefix + `[a-z2-7]{32}`)
 
-// refusal is why a request is not carried.
+// refusal is why a request is not carried, and the kind of its notice.
 type refusal struct {
-	status int
-	text   string
+	status       int
+	notice, text string
 }
 
 func (r refusal) Error() string { return r.text }
@@ -33,13 +33,12 @@ func (x *Exchange) carry(w http.ResponseWriter, r *http.Request, through transpo
 	http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
 	secrets, err := x.Secrets()
 	if err != nil {
-		x.Notice(Notice{Kind: "missing"})
-		refuse(w, refusal{http.StatusBadGateway, "The secret for " + x.Host + " cannot be used: " + err.Error()})
+		x.refuse(w, refusal{http.StatusBadGateway, "missing", "The secret for " + x.Host + " cannot be used: " + err.Error()})
 		return
 	}
 	sent, err := x.fill(r, secrets)
 	if err != nil {
-		refuse(w, err)
+		x.refuse(w, err)
 		return
 	}
 	mask := newMask(sent, func(name string) { x.Notice(Notice{"echoed", name}) })
@@ -50,20 +49,21 @@ func (x *Exchange) carry(w http.ResponseWriter, r *http.Request, through transpo
 		FlushInterval:  -1,
 		ModifyResponse: mask.answer,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			refuse(w, refusal{http.StatusBadGateway, x.Host + " is not reached: " + mask.text(err.Error())})
+			x.refuse(w, refusal{http.StatusBadGateway, "", x.Host + " is not reached: " + mask.text(err.Error())})
 		},
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	p.ServeHTTP(maskedWriter{w, mask}, r)
 }
 
-func refuse(w http.ResponseWriter, err error) {
-	status := http.StatusForbidden
-	var r refusal
-	if errors.As(err, &r) {
-		status = r.status
+// refuse answers with a refusal.
+func (x *Exchange) refuse(w http.ResponseWriter, err error) {
+	why := refusal{http.StatusForbidden, "", err.Error()}
+	errors.As(err, &why)
+	if why.notice != "" {
+		x.Notice(Notice{Kind: why.notice})
 	}
-	http.Error(w, err.Error(), status)
+	http.Error(w, why.text, why.status)
 }
 
 // rewrite makes the request one to the host, without what belongs to the
@@ -93,13 +93,13 @@ type needle struct{ text, secret string }
 func (x *Exchange) fill(r *http.Request, secrets []Secret) (sent []needle, err error) {
 	host, _, _ := strings.Cut(strings.ToLower(r.Host), ":")
 	if strings.TrimSuffix(host, ".") != x.Host {
-		return nil, refusal{http.StatusMisdirectedRequest, fmt.Sprintf("This connection is to %s, the request is for %.100q.", x.Host, r.Host)}
+		return nil, refusal{http.StatusMisdirectedRequest, "refused", fmt.Sprintf("This connection is to %s, the request is for %.100q.", x.Host, r.Host)}
 	}
 	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
-		return nil, refusal{http.StatusMethodNotAllowed, r.Method + " is not passed on."}
+		return nil, refusal{http.StatusMethodNotAllowed, "refused", r.Method + " is not passed on."}
 	}
 	if placeholders.MatchString(r.RequestURI) {
-		return nil, refusal{http.StatusForbidden, "The placeholder of a secret counts in headers, not in an address."}
+		return nil, refusal{http.StatusForbidden, "refused", "The placeholder of a secret counts in headers, not in an address."}
 	}
 	f := filling{x: x, secrets: secrets}
 	for name, values := range r.Header {
@@ -140,16 +140,13 @@ func (f *filling) placeholders(value string) (string, error) {
 	filled := placeholders.ReplaceAllStringFunc(value, func(found string) string {
 		i := slices.IndexFunc(f.secrets, func(s Secret) bool { return s.Placeholder == found })
 		if i < 0 {
-			failed = refusal{http.StatusForbidden, "A placeholder in this request is not for " + f.x.Host +
+			failed = refusal{http.StatusForbidden, "stale", "A placeholder in this request is not for " + f.x.Host +
 				", or is from before a rollback: take the one that the environment has now."}
 			return found
 		}
 		f.x.Notice(Notice{"used", f.secrets[i].Name})
 		return f.secrets[i].Value
 	})
-	if failed != nil {
-		f.x.Notice(Notice{Kind: "stale"})
-	}
 	return filled, failed
 }
 

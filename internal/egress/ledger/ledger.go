@@ -17,30 +17,45 @@ const (
 	keptUses    = 1000
 )
 
-// maxEvents is how many events a guest can cause in an hour.
+// maxEvents is how many events of a kind a guest can cause in an hour.
 const maxEvents = 1000
 
-// Meter lets so many pass in an hour. It is safe for concurrent use.
+// Meter lets so many of each kind pass in an hour: refusals, of which there can
+// be any number, must not keep connections off the record. The zero value is
+// ready. It is safe for concurrent use.
 type Meter struct {
-	mu     sync.Mutex
-	since  time.Time // guarded by mu
-	passed int       // guarded by mu
-	left   int       // guarded by mu; that did not pass
+	mu    sync.Mutex
+	kinds map[string]*tally // guarded by mu
 }
 
-// Pass reports whether one more passes, and how many before it did not.
-func (m *Meter) Pass(now time.Time) (ok bool, left int) {
+// tally is of one kind.
+type tally struct {
+	since        time.Time
+	passed, left int // left is how many did not pass
+}
+
+// Pass reports whether one more passes, and how many of its kind before it did
+// not.
+func (m *Meter) Pass(kind string, now time.Time) (ok bool, left int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now.Sub(m.since) >= time.Hour {
-		m.since, m.passed = now, 0
+	t, ok := m.kinds[kind]
+	if !ok {
+		if m.kinds == nil {
+			m.kinds = map[string]*tally{}
+		}
+		t = &tally{}
+		m.kinds[kind] = t
 	}
-	if m.passed >= maxEvents {
-		m.left++
+	if now.Sub(t.since) >= time.Hour {
+		t.since, t.passed = now, 0
+	}
+	if t.passed >= maxEvents {
+		t.left++
 		return false, 0
 	}
-	m.passed++
-	left, m.left = m.left, 0
+	t.passed++
+	left, t.left = t.left, 0
 	return true, left
 }
 

@@ -35,14 +35,17 @@ func TestEventsAreBounded(t *testing.T) {
 	m := &ledger.Meter{}
 	n := 0
 	for range 5000 {
-		if ok, _ := m.Pass(now); ok {
+		if ok, _ := m.Pass("denied", now); ok {
 			n++
 		}
 	}
 	if n != 1000 {
 		t.Errorf("%d passed within the hour", n)
 	}
-	if ok, left := m.Pass(now.Add(time.Hour)); !ok || left != 4000 {
+	if ok, left := m.Pass("connection", now); !ok || left != 0 {
+		t.Errorf("one of another kind: %t, %d", ok, left)
+	}
+	if ok, left := m.Pass("denied", now.Add(time.Hour)); !ok || left != 4000 {
 		t.Errorf("after the hour: %t, %d were left out", ok, left)
 	}
 }

@@ -3,6 +3,7 @@ package names
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -30,7 +31,8 @@ const (
 	idle       = 10 * time.Second
 )
 
-// Query is a question that was refused.
+// Query is a question that was refused. It has no name if it could not be read,
+// or was not for there being too many.
 type Query struct{ Name, Type, Reason string }
 
 // Server answers a guest.
@@ -85,6 +87,7 @@ func (s *Server) ServeStream(ctx context.Context, l net.Listener) error {
 
 func (s *Server) serve(ctx context.Context, srv *dns.Server) error {
 	srv.Handler = dns.HandlerFunc(s.answer)
+	srv.MsgInvalidFunc = func([]byte, error) { s.Refused(Query{Reason: "what is no question is not answered"}) }
 	stop := context.AfterFunc(ctx, func() {
 		now, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -106,7 +109,12 @@ func (s *Server) serve(ctx context.Context, srv *dns.Server) error {
 
 // answer answers one message.
 func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg) {
-	if !s.take(&s.questions, rate, burst) || q.Response || q.Opcode != dns.OpcodeQuery || len(q.Question) != 1 {
+	if !s.take(&s.questions, rate, burst) {
+		s.Refused(Query{Reason: fmt.Sprintf("more than %d questions a second are not answered", rate)})
+		return
+	}
+	if q.Response || q.Opcode != dns.OpcodeQuery || len(q.Question) != 1 {
+		s.Refused(Query{Reason: "what is no question is not answered"})
 		return
 	}
 	m := new(dns.Msg).SetReply(q)
@@ -143,6 +151,7 @@ func (s *Server) fill(m *dns.Msg, q dns.Question) {
 		refuse("")
 	case q.Qtype == dns.TypeA:
 		if !s.Table.Has(name) && !s.take(&s.additions, newRate, newBurst) {
+			refuse(fmt.Sprintf("more than %d new names a second", newRate))
 			m.Rcode = dns.RcodeServerFailure // later there may be room
 			return
 		}

@@ -14,7 +14,8 @@ import (
 
 // carryHTTP carries requests one after the other, each of which must be for
 // the name. The answers go their own way, but for the one to a request for
-// another protocol.
+// another protocol, which has to be the first: of a later one it would not be
+// clear which answer is its own.
 func (s *session) carryHTTP() error {
 	for count := 0; ; count++ {
 		if len(s.first) == 0 {
@@ -28,10 +29,19 @@ func (s *session) carryHTTP() error {
 		if err != nil {
 			return err
 		}
-		if h.Upgrade {
-			// Whether what follows are requests is up to the answer, which is not
-			// read here.
-			return refusal("the request asks for another protocol, which plain HTTP may not change to")
+		switch {
+		case h.Upgrade == websocket && count > 0:
+			return refusal("a request for another protocol is not the first of its connection")
+		case h.Upgrade == websocket:
+			if changed, err := s.change(h); changed {
+				return s.carryRaw()
+			} else if err != nil {
+				return err
+			}
+			continue
+		case h.Upgrade != "":
+			s.first = append(sniff.WithoutUpgrade(s.first[:h.Size]), s.first[h.Size:]...)
+			continue
 		}
 		if err := s.pass(h.Size); err != nil {
 			return err

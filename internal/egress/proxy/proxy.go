@@ -12,7 +12,8 @@
 //	              answer that says why
 //	TLS           checked once, then the kernel moves the bytes; or, where the
 //	              requests need something, ended here by what Terminate returns
-//	HTTP          checked request by request; answers are moved by the kernel
+//	HTTP          checked request by request; answers are moved by the kernel;
+//	              WebSockets pass once the host has agreed to them
 //	other ports   what is neither is passed as it is
 //
 // proxy must not know policies, names or networks: all comes as functions. A
@@ -27,6 +28,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -72,6 +74,16 @@ type Connection struct {
 // needs.
 type Terminator func(ctx context.Context, guest net.Conn, dial func(context.Context) (net.Conn, error)) error
 
+// Allowance is what one connection may move, from Admit until Leave. It is safe
+// for concurrent use.
+type Allowance interface {
+	// Metered reports whether bytes have to be counted before they are moved.
+	Metered() bool
+	// Spend counts bytes; an error cuts the connection.
+	Spend(up, down int64) error
+	Leave()
+}
+
 // Proxy serves the guest of one sandbox. All fields are needed.
 type Proxy struct {
 	// Name returns what an address stands for.
@@ -87,23 +99,25 @@ type Proxy struct {
 	Terminate func(Destination) Terminator
 	// Original says where a connection was meant to go.
 	Original func(net.Conn) (netip.AddrPort, error)
-	// Admit is asked once a connection is allowed, and counts it until leave;
-	// an error refuses it.
-	Admit func(Destination) (leave func(), err error)
-	// Account is told of bytes, before they are moved if Metered says so; an
-	// error cuts the connection.
-	Account func(d Destination, up, down int64) error
-	Metered func(Destination) bool
-	Record  func(Connection)
-	// MaxConns is how many may be open at once.
+	// Admit is asked once a connection is allowed; an error refuses it.
+	Admit  func(Destination) (Allowance, error)
+	Record func(Connection)
+	// MaxConns is how many may be open at once, Room is that of all sandboxes.
 	MaxConns int
+	Room     *Room
 	Clock    func() time.Time
 	Log      *slog.Logger
 
 	mu sync.Mutex
 	// open holds how to cut each connection; guarded by mu.
 	open map[*session]context.CancelCauseFunc
+	// taken is how many descriptors they take of the room; guarded by mu.
+	taken int
 }
+
+// acceptPause is how long nobody is let in once the host has no descriptor or
+// no memory for one more.
+const acceptPause = 100 * time.Millisecond
 
 // errForbidden is why connections are cut that a new policy forbids.
 var errForbidden = errors.New("a new policy forbids it")
@@ -119,6 +133,14 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if passing(err) {
+			p.Log.WarnContext(ctx, "connection of a guest is not accepted", "err", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
 		if err != nil {
 			l.Close()
 			return fmt.Errorf("accept connection: %w", err)
@@ -130,6 +152,17 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 		}
 		all.Go(func() { p.serve(ctx, guest) })
 	}
+}
+
+// passing reports whether an error of accept(2) is one after which it may work
+// again.
+func passing(err error) bool {
+	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }
 
 // Recheck cuts the connections that are no longer allowed.
@@ -153,10 +186,10 @@ func (p *Proxy) serve(ctx context.Context, guest *net.TCPConn) {
 	}
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
-	s := &session{p: p, guest: guest, Connection: Connection{Dest: Destination{Addr: to.Addr(), Port: to.Port()}}}
+	s := &session{p: p, guest: guest, answers: newAnswers(), Connection: Connection{Dest: Destination{Addr: to.Addr(), Port: to.Port()}}}
 	s.Dest.Name, _ = p.Name(to.Addr())
-	if !p.enter(s, cut) { // before anything that waits, and nothing is said
-		s.Reason = fmt.Sprintf("%d connections are open already", p.MaxConns)
+	if err := p.enter(s, cut); err != nil { // before anything that waits, and nothing is said
+		s.Reason = err.Error()
 		p.Record(s.Connection)
 		reset(guest)
 		return
@@ -169,30 +202,47 @@ func (p *Proxy) serve(ctx context.Context, guest *net.TCPConn) {
 		s.refuse("")
 		return
 	}
-	leave, err := p.Admit(s.Dest)
-	if err != nil {
+	if s.allowance, err = p.Admit(s.Dest); err != nil {
 		s.refuse(err.Error())
 		return
 	}
-	defer leave()
+	defer s.allowance.Leave()
 	s.run(ctx)
 }
 
-func (p *Proxy) enter(s *session, cut context.CancelCauseFunc) bool {
+func (p *Proxy) enter(s *session, cut context.CancelCauseFunc) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.open) >= p.MaxConns {
-		return false
+		return fmt.Errorf("%d connections are open already", p.MaxConns)
+	}
+	if err := p.take(perConnection); err != nil {
+		return err
 	}
 	if p.open == nil {
 		p.open = map[*session]context.CancelCauseFunc{}
 	}
 	p.open[s] = cut
-	return true
+	return nil
 }
 
 func (p *Proxy) leave(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.open, s)
+	p.give(perConnection)
+}
+
+// take takes descriptors of the room. The caller holds mu.
+func (p *Proxy) take(n int) error {
+	if !p.Room.take(n, p.taken) {
+		return errors.New("all sandboxes together have as many connections open as this host can")
+	}
+	p.taken += n
+	return nil
+}
+
+func (p *Proxy) give(n int) {
+	p.Room.give(n)
+	p.taken -= n
 }

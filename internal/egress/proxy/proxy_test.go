@@ -35,7 +35,7 @@ type bench struct {
 	allow   bool
 	dialled int
 	records []proxy.Connection
-	budget  int64 // bytes up that Account allows
+	budget  int64 // bytes up that Spend allows
 	metered bool  // whether they are counted before
 	full    bool  // whether Admit refuses
 	// terminate ends TLS of the next connection, unless it is nil.
@@ -45,6 +45,11 @@ type bench struct {
 }
 
 func newBench(t *testing.T, port uint16) *bench {
+	t.Helper()
+	return newBenchIn(t, port, proxy.NewRoom(1<<20))
+}
+
+func newBenchIn(t *testing.T, port uint16, room *proxy.Room) *bench {
 	t.Helper()
 	leak.Check(t)
 	listen := func() net.Listener {
@@ -98,38 +103,21 @@ func newBench(t *testing.T, port uint16) *bench {
 			defer b.mu.Unlock()
 			return netip.AddrPortFrom(b.dest.Addr, b.dest.Port), nil
 		},
-		Admit: func(proxy.Destination) (func(), error) {
+		Admit: func(proxy.Destination) (proxy.Allowance, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			if b.full {
 				return nil, errors.New("too many")
 			}
 			b.admitted++
-			return func() {
-				b.mu.Lock()
-				defer b.mu.Unlock()
-				b.admitted--
-			}, nil
-		},
-		Metered: func(proxy.Destination) bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return b.metered
-		},
-		Account: func(_ proxy.Destination, up, _ int64) error {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			if b.budget -= up; b.budget < 0 {
-				return errors.New("too much")
-			}
-			return nil
+			return b, nil
 		},
 		Record: func(c proxy.Connection) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.records = append(b.records, c)
 		},
-		MaxConns: 1000, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		MaxConns: 1000, Room: room, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -142,6 +130,24 @@ func newBench(t *testing.T, port uint16) *bench {
 	})
 	return b
 }
+
+// Metered, Spend and Leave are the allowance of all its connections together.
+func (b *bench) Metered() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.metered
+}
+
+func (b *bench) Spend(up, _ int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.budget -= up; b.budget < 0 {
+		return errors.New("too much")
+	}
+	return nil
+}
+
+func (b *bench) Leave() { b.set(func() { b.admitted-- }) }
 
 // set changes what the functions answer.
 func (b *bench) set(change func()) {
@@ -272,6 +278,45 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// Whoever speaks without ends of lines is heard at once, also if it looks like a
+// request.
+func TestNobodyWaitsForALine(t *testing.T) {
+	b := newBench(t, 6000)
+	guest := b.connect()
+	host := b.accept()
+	for _, word := range []string{"PING", " all", "\r\nGET", " / HTTP/1.1\r\nHost: b.example\r\n\r\n"} {
+		b.say(guest, word)
+		b.hear(host, word)
+	}
+	guest.CloseWrite()
+	if rest, err := io.ReadAll(host); err != nil || len(rest) > 0 {
+		t.Errorf("after the half close: %q, %v", rest, err)
+	}
+	host.Close()
+	if c := b.last(); c.Up != 45 || c.Reason != "" {
+		t.Errorf("recorded %+v", c)
+	}
+}
+
+// A request that comes byte by byte is checked before its host is passed on.
+func TestRequestInPieces(t *testing.T) {
+	b := newBench(t, 6000)
+	guest := b.connect()
+	host := b.accept()
+	const line = "GET / HTTP/1.1\r"
+	for _, c := range line {
+		b.say(guest, string(c))
+		b.hear(host, string(c))
+	}
+	b.say(guest, "\nHost: b.example\r\n\r\n")
+	if rest, err := io.ReadAll(host); err == nil && len(rest) > 0 {
+		t.Errorf("arrived %q", rest)
+	}
+	if c := b.last(); !strings.Contains(c.Reason, "another host") || c.Up != int64(len(line)) {
+		t.Errorf("recorded %+v", c)
+	}
+}
+
 // What is refused although a rule allows the name: nobody is dialled, or what
 // was forbidden does not arrive.
 func TestForeignNames(t *testing.T) {
@@ -288,7 +333,12 @@ func TestForeignNames(t *testing.T) {
 		{"another host behind chunks", "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: b.example\r\n\r\n", 80,
 			"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"},
 		{"another host on another port", "GET / HTTP/1.1\r\nHost: b.example\r\n\r\n", 8080, ""},
-		{"a change of protocol", "GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n", 8080, ""},
+		{"a change of protocol with a body", "PUT / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n", 8080, ""},
+		{"a change of protocol later", good + "GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n", 8080, good},
+		{"another host behind empty lines", "\r\n\r\nGET / HTTP/1.1\r\nHost: b.example\r\n\r\n", 8080, "\r\n\r\n"},
+		{"another host by a method of its own", "x-y / HTTP/1.1\r\nHost: b.example\r\n\r\n", 8080, ""},
+		{"another host in another writing", "GET\t/\thttp/1.1\r\nHost: b.example\r\n\r\n", 8080, ""},
+		{"HTTP/2 without TLS", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 8080, ""},
 		{"what is no HTTP on its port", "HELO\r\n", 80, ""},
 		{"what is no TLS on its port", good, 443, ""},
 		{"TLS that is broken", "\x16\x03\x01\x00\x00", 443, ""},
@@ -417,6 +467,31 @@ func TestWhatIsNotAdmittedIsNotDialled(t *testing.T) {
 	b.last()
 	for left := 1; left > 0; {
 		b.set(func() { left = b.admitted })
+	}
+}
+
+// However many connections there are, they take no more than the room, and the
+// last of it is for those who have few.
+func TestRoom(t *testing.T) {
+	const most, fair = 4000, 4000 / 4 * 3 / 6 // 6 descriptors each
+	room := proxy.NewRoom(most)
+	b, modest := newBenchIn(t, 5432, room), newBenchIn(t, 5432, room)
+	for range fair {
+		b.connect()
+		b.accept()
+	}
+	if err := b.reset(); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("one more sees %v", err)
+	}
+	if c := b.last(); !strings.Contains(c.Reason, "as this host can") {
+		t.Errorf("recorded %+v", c)
+	}
+	for range 100 {
+		modest.connect()
+		modest.accept()
+	}
+	if err := modest.reset(); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("when it has many too it sees %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,14 +32,18 @@ const (
 // session is one connection that is carried.
 type session struct {
 	Connection
-	p     *Proxy
-	guest *net.TCPConn
+	p         *Proxy
+	guest     *net.TCPConn
+	allowance Allowance // nil until it is admitted
 	// unreached is set if it was allowed and failed on its way.
 	unreached bool
-	// first is what the guest has said and nobody has passed on yet.
+	// first is what the guest has said and is still looked at; the first ahead
+	// bytes of it were passed on already.
 	first []byte
+	ahead int
 
 	up, down atomic.Int64
+	answers  answers
 
 	mu sync.Mutex
 	// out leads to the host; guarded by mu, nil until it is dialled or if it
@@ -111,7 +116,7 @@ func (s *session) run(ctx context.Context) {
 		}
 	})
 	both.Go(func() {
-		if err := s.move(s.guest, s.out, &s.down); err != nil {
+		if err := s.carryDown(); err != nil {
 			s.fail(err)
 		}
 	})
@@ -262,9 +267,50 @@ func (s *session) carryUp() error {
 			}
 		}
 	}
-	if s.Dest.Port == portHTTP && !sniff.IsTLS(s.first) || !sniff.IsTLS(s.first) && s.speaksHTTP() {
+	if sniff.IsTLS(s.first) {
+		return s.carryRaw()
+	}
+	http := s.Dest.Port == portHTTP
+	if !http {
+		var err error
+		if http, err = s.firstLine(); err != nil {
+			return err
+		}
+	}
+	if http {
 		return s.carryHTTP()
 	}
+	return s.carryRaw()
+}
+
+// firstLine reads the first line of what the guest says where that may be
+// anything, and reports whether it is one of HTTP. Whatever is spoken, nobody
+// waits for the end of a line: it is passed on as it comes. For a request
+// without its end no server does anything.
+func (s *session) firstLine() (http bool, err error) {
+	for {
+		if s.ahead == 0 {
+			// Empty lines before a request are nothing (RFC 9112, section 2.2).
+			if err := s.pass(len(s.first) - len(bytes.TrimLeft(s.first, "\r\n"))); err != nil {
+				return false, err
+			}
+		}
+		if sniff.EndsLine(s.first) {
+			return sniff.NamesHTTP(s.first), nil
+		}
+		if err := s.passAhead(); err != nil {
+			return false, err
+		}
+		if err := s.more(); errors.Is(err, io.EOF) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+}
+
+// carryRaw carries what the guest says as it is.
+func (s *session) carryRaw() error {
 	if err := s.pass(len(s.first)); err != nil {
 		return err
 	}
@@ -274,36 +320,29 @@ func (s *session) carryUp() error {
 // maybeHTTP reports whether what was said can still become a request.
 func (s *session) maybeHTTP() bool { return !sniff.EndsLine(s.first) || sniff.NamesHTTP(s.first) }
 
-// speaksHTTP reads until it is clear whether the first line is that of an
-// HTTP request.
-func (s *session) speaksHTTP() bool {
-	for sniff.IsHTTP(s.first) {
-		if _, err := sniff.RequestHead(s.first); err == nil {
-			return true
-		} else if !errors.Is(err, sniff.ErrMore) {
-			return sniff.NamesHTTP(s.first)
-		}
-		if !s.maybeHTTP() {
-			return false
-		}
-		if sniff.EndsLine(s.first) {
-			return true
-		}
-		if s.more() != nil {
-			return false
-		}
+// pass passes on n bytes of what the guest has said, less what is ahead.
+func (s *session) pass(n int) error {
+	err := s.send(s.first[min(s.ahead, n):n])
+	if s.first, s.ahead = s.first[n:], max(0, s.ahead-n); len(s.first) == 0 {
+		s.first = nil // whoever is carried raw needs no memory
 	}
-	return false
+	return err
 }
 
-// pass passes on n bytes of what the guest has said.
-func (s *session) pass(n int) error {
-	if err := s.account(int64(n), &s.up); err != nil {
+// passAhead passes on all that the guest has said and keeps it in first.
+func (s *session) passAhead() error {
+	err := s.send(s.first[s.ahead:])
+	s.ahead = len(s.first)
+	return err
+}
+
+// send accounts bytes of the guest and passes them on.
+func (s *session) send(b []byte) error {
+	if err := s.account(int64(len(b)), &s.up); err != nil {
 		return err
 	}
-	sent, err := s.out.Write(s.first[:n])
+	sent, err := s.out.Write(b)
 	s.up.Add(int64(sent))
-	s.first = s.first[n:]
 	return err
 }
 
@@ -314,7 +353,7 @@ func (s *session) move(to, from net.Conn, count *atomic.Int64) error {
 	var buf []byte
 	for {
 		var err error
-		if s.p.Metered(s.Dest) {
+		if s.allowance.Metered() {
 			if buf == nil {
 				buf = make([]byte, meteredPiece)
 			}
@@ -358,7 +397,7 @@ func (s *session) account(n int64, direction *atomic.Int64) error {
 	if direction == &s.down {
 		up, down = 0, n
 	}
-	if err := s.p.Account(s.Dest, up, down); err != nil {
+	if err := s.allowance.Spend(up, down); err != nil {
 		return refusal(err.Error())
 	}
 	return nil

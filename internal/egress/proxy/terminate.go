@@ -32,14 +32,19 @@ func (s *session) another(ctx context.Context) (net.Conn, error) {
 	if many {
 		return nil, fmt.Errorf("%d connections to %s are open already", maxOuts, s.Dest)
 	}
+	if err := s.takeOne(); err != nil {
+		return nil, err
+	}
 	out, addr, err := s.reach(ctx)
 	if err != nil {
+		s.giveOne()
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
 		reset(out)
+		s.giveOne()
 		return nil, errForbidden
 	}
 	if s.outs == nil {
@@ -50,11 +55,25 @@ func (s *session) another(ctx context.Context) (net.Conn, error) {
 	return c, nil
 }
 
+// takeOne takes the descriptor of one more connection to the host.
+func (s *session) takeOne() error {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	return s.p.take(1)
+}
+
+func (s *session) giveOne() {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	s.p.give(1)
+}
+
 func (s *session) closeOuts() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.outs {
 		c.Conn.Close()
+		s.giveOne()
 	}
 	clear(s.outs)
 }
@@ -90,7 +109,10 @@ func (c *counted) Write(p []byte) (int, error) {
 
 func (c *counted) Close() error {
 	c.s.mu.Lock()
-	delete(c.s.outs, c)
+	if c.s.outs[c] {
+		delete(c.s.outs, c)
+		c.s.giveOne()
+	}
 	c.s.mu.Unlock()
 	err := c.Conn.Close()
 	if errors.Is(err, net.ErrClosed) {

@@ -2,9 +2,11 @@ package sniff
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,8 +20,9 @@ type Head struct {
 	Size int
 	// Body is how many bytes follow, -1 if they come in chunks.
 	Body int64
-	// Upgrade is set if another protocol may follow.
-	Upgrade bool
+	// Upgrade is the protocols that may follow, as the request lists them, in
+	// lower case; "" for none.
+	Upgrade string
 }
 
 var (
@@ -31,13 +34,6 @@ var (
 	// hostForm is a name with an optional port.
 	hostForm = regexp.MustCompile(`^([A-Za-z0-9_-][A-Za-z0-9_.-]*)(?::[0-9]{0,5})?$`)
 )
-
-// IsHTTP reports whether b, which is the beginning of a stream, may be the
-// beginning of an HTTP/1 request.
-func IsHTTP(b []byte) bool {
-	method, _, _ := bytes.Cut(b, []byte(" "))
-	return len(method) <= 20 && strings.Trim(string(method), "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
-}
 
 // RequestHead reads the head of a request. It refuses whatever another reader
 // could understand in another way: two hosts, two lengths, lines that end in
@@ -56,14 +52,9 @@ func RequestHead(b []byte) (h Head, err error) {
 	if request == nil {
 		return h, fmt.Errorf("request line has another form")
 	}
-	fields := map[string][]string{}
-	for _, line := range lines[1:] {
-		f := field.FindStringSubmatch(line)
-		if f == nil {
-			return h, fmt.Errorf("a line of the request head has another form")
-		}
-		name := strings.ToLower(f[1])
-		fields[name] = append(fields[name], f[2])
+	fields, err := readFields(lines[1:])
+	if err != nil {
+		return h, err
 	}
 	if h.Host, err = host(request[1], request[2], fields["host"]); err != nil {
 		return h, err
@@ -71,8 +62,74 @@ func RequestHead(b []byte) (h Head, err error) {
 	if h.Body, err = bodyLength(fields["content-length"], fields["transfer-encoding"]); err != nil {
 		return h, err
 	}
-	h.Upgrade = len(fields["upgrade"]) > 0
+	if offers, ok := fields["upgrade"]; ok {
+		h.Upgrade = cmp.Or(strings.ToLower(strings.Join(offers, ", ")), "nothing") // an empty field is still one
+	}
 	return h, nil
+}
+
+// readFields returns the values of fields by their names in lower case.
+func readFields(lines []string) (map[string][]string, error) {
+	fields := map[string][]string{}
+	for _, line := range lines {
+		f := field.FindStringSubmatch(line)
+		if f == nil {
+			return nil, fmt.Errorf("a line of the head has another form")
+		}
+		name := strings.ToLower(f[1])
+		fields[name] = append(fields[name], f[2])
+	}
+	return fields, nil
+}
+
+// WithoutUpgrade returns the head of a request, which RequestHead has read,
+// without what it says of another protocol (RFC 9110, section 7.8).
+func WithoutUpgrade(head []byte) []byte {
+	var kept []string
+	for line := range strings.SplitSeq(strings.TrimSuffix(string(head), "\r\n\r\n"), "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		switch strings.ToLower(name) {
+		case "upgrade", "http2-settings":
+			continue
+		case "connection":
+			options := slices.DeleteFunc(strings.Split(value, ","), func(option string) bool {
+				option = strings.ToLower(strings.TrimSpace(option))
+				return option == "upgrade" || option == "http2-settings"
+			})
+			if len(options) == 0 {
+				continue
+			}
+			line = name + ":" + strings.Join(options, ",")
+		}
+		kept = append(kept, line)
+	}
+	return []byte(strings.Join(kept, "\r\n") + "\r\n\r\n")
+}
+
+// statusLine is the form of RFC 9112, section 4.
+var statusLine = regexp.MustCompile(`^HTTP/1\.[01] ([1-9][0-9]{2})( [^\x00-\x08\x0a-\x1f\x7f]*)?$`)
+
+// AnswerHead reads the head of an answer: its status, the protocol that it
+// changes to in lower case, and how many bytes it has.
+func AnswerHead(b []byte) (status int, upgrade string, size int, err error) {
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	if end < 0 {
+		if len(b) >= MaxHead {
+			return 0, "", 0, fmt.Errorf("answer head has more than %d bytes", MaxHead)
+		}
+		return 0, "", 0, ErrMore
+	}
+	lines := strings.Split(string(b[:end]), "\r\n")
+	line := statusLine.FindStringSubmatch(lines[0])
+	if line == nil {
+		return 0, "", 0, fmt.Errorf("status line has another form")
+	}
+	fields, err := readFields(lines[1:])
+	if err != nil {
+		return 0, "", 0, err
+	}
+	status, err = strconv.Atoi(line[1])
+	return status, strings.ToLower(strings.Join(fields["upgrade"], ", ")), end + 4, err
 }
 
 // host returns whom a request is for, from its target and its Host fields,
@@ -144,9 +201,12 @@ func ChunkHead(b []byte) (size int, follow int64, err error) {
 // long to be one.
 func EndsLine(b []byte) bool { return bytes.IndexByte(b, '\n') >= 0 || len(b) >= MaxHead }
 
+// namesHTTP is wider than any server reads a request line.
+var namesHTTP = regexp.MustCompile(`(?i)[\x00-\x20]http/`)
+
 // NamesHTTP reports whether the first line names HTTP as its protocol, however
 // wrong the rest is.
 func NamesHTTP(b []byte) bool {
 	line, _, _ := bytes.Cut(b, []byte("\n"))
-	return bytes.Contains(line, []byte(" HTTP/"))
+	return namesHTTP.Match(line)
 }

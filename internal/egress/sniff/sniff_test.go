@@ -143,7 +143,7 @@ func TestRequestHead(t *testing.T) {
 		{"a body", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 12\r\n\r\n", sniff.Head{Host: "a.example", Body: 12}},
 		{"chunks", "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n", sniff.Head{Host: "a.example", Body: -1}},
 		{"a whole target", "GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n", sniff.Head{Host: "a.example"}},
-		{"another protocol", "GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n", sniff.Head{Host: "a.example", Upgrade: true}},
+		{"another protocol", "GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n", sniff.Head{Host: "a.example", Upgrade: "websocket"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.want.Size = len(tt.head)
@@ -185,8 +185,43 @@ func TestRequestHead(t *testing.T) {
 	}
 }
 
+func TestWithoutUpgrade(t *testing.T) {
+	const line, rest = "GET / HTTP/1.1\r\n", "Host: a.example\r\n"
+	for head, want := range map[string]string{
+		line + rest + "Upgrade: h2c\r\nHTTP2-Settings: AAM\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n": line + rest + "\r\n",
+		line + "connection: keep-alive, upgrade\r\nUPGRADE: x\r\n" + rest + "\r\n":                         line + "connection: keep-alive\r\n" + rest + "\r\n",
+		line + rest + "Upgrade:\r\n\r\n": line + rest + "\r\n",
+	} {
+		if h, err := sniff.RequestHead([]byte(head)); err != nil || h.Upgrade == "" {
+			t.Errorf("%q: %+v, %v", head, h, err)
+		}
+		if got := sniff.WithoutUpgrade([]byte(head)); string(got) != want {
+			t.Errorf("%q becomes %q", head, got)
+		}
+		if h, err := sniff.RequestHead([]byte(want)); err != nil || h.Upgrade != "" {
+			t.Errorf("%q: %+v, %v", want, h, err)
+		}
+	}
+}
+
+func TestAnswerHead(t *testing.T) {
+	const yes = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\n\r\n"
+	if status, to, size, err := sniff.AnswerHead([]byte(yes + "x")); status != 101 || to != "websocket" || size != len(yes) || err != nil {
+		t.Errorf("%d, %q, %d, %v", status, to, size, err)
+	}
+	if _, _, _, err := sniff.AnswerHead([]byte(yes[:len(yes)-1])); !errors.Is(err, sniff.ErrMore) {
+		t.Errorf("half of it: %v", err)
+	}
+	for _, text := range []string{"HTTP/2 101\r\n\r\n", "HTTP/1.1 1x1 x\r\n\r\n", "HTTP/1.1 101 x\r\n y\r\n\r\n", strings.Repeat("x", sniff.MaxHead)} {
+		if status, _, _, err := sniff.AnswerHead([]byte(text)); err == nil || errors.Is(err, sniff.ErrMore) {
+			t.Errorf("%.40q: %d, %v", text, status, err)
+		}
+	}
+}
+
 func FuzzRequestHead(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"))
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: a.example\r\nUpgrade: h2c\r\nConnection: close, upgrade\r\n\r\n"))
 	f.Add([]byte("POST http://a.example/ HTTP/1.1\r\nHost: a.example:80\r\nContent-Length: 3\r\n\r\nabc"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := sniff.RequestHead(b)
@@ -195,6 +230,27 @@ func FuzzRequestHead(f *testing.F) {
 		}
 		if h.Size > len(b) || h.Body < -1 || h.Host == "" || strings.Count(strings.ToLower(string(b[:h.Size])), "\nhost:") != 1 {
 			t.Errorf("%q: %+v", b, h)
+		}
+		if h.Upgrade == "" {
+			return
+		}
+		plain := sniff.WithoutUpgrade(b[:h.Size])
+		if again, err := sniff.RequestHead(plain); err != nil || again.Upgrade != "" || again.Host != h.Host || again.Body != h.Body || again.Size != len(plain) {
+			t.Errorf("%q becomes %q: %+v, %v", b, plain, again, err)
+		}
+	})
+}
+
+func FuzzAnswerHead(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"))
+	f.Add([]byte("HTTP/1.0 200\r\n\r\nbody"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		status, _, size, err := sniff.AnswerHead(b)
+		if err != nil {
+			return
+		}
+		if status < 100 || status > 999 || size > len(b) || !bytes.HasSuffix(b[:size], []byte("\r\n\r\n")) {
+			t.Errorf("%q: %d, %d", b, status, size)
 		}
 	})
 }

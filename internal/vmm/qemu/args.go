@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"bulkhead/internal/addressing"
 	"bulkhead/internal/vmm"
@@ -101,12 +102,32 @@ func networkDevice(spec vmm.Spec) string {
 	return device
 }
 
-// Devices names what a machine consists of, as its guest sees it.
-func Devices() []string {
-	return []string{
-		"network card on a network of its own", "root disk", "random numbers", "balloon",
-		"serial console and channel to the daemon",
+// Devices names what a machine consists of, by the command line that its VMM was
+// started with. What it does not know it names as QEMU does.
+func Devices(argv []string) (all []string) {
+	known := map[string]string{
+		"virtio-net-device": "network card on a network of its own", "virtio-blk-device": "root disk",
+		"virtio-rng-device": "random numbers", "virtio-balloon-device": "balloon", "virtserialport": "channel to the daemon",
+		"-serial chardev:console": "serial console",
+		"virtio-serial-device":    "", // what the channel is plugged into
 	}
+	for i, arg := range argv[:max(0, len(argv)-1)] {
+		if arg != "-device" && arg != "-serial" {
+			continue
+		}
+		device, _, _ := strings.Cut(argv[i+1], ",")
+		if arg == "-serial" {
+			device = arg + " " + argv[i+1]
+		}
+		words, ok := known[device]
+		if !ok {
+			words = device
+		}
+		if words != "" {
+			all = append(all, words)
+		}
+	}
+	return all
 }
 
 // socketChardev is a socket that listens already: a VMM in its cage makes none.
