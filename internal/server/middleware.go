@@ -9,6 +9,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/ingress"
 	"bulkhead/internal/server/reply"
 )
 
@@ -28,6 +29,9 @@ func (s *Server) answer(rw http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	defer func() {
 		thrown := recover()
+		if s.Metrics != nil {
+			s.Metrics.Answered(w.Route, w.Status, time.Since(began))
+		}
 		s.Log.DebugContext(r.Context(), "request answered", "request", reply.RequestID(r.Context()),
 			"op", fmt.Sprintf("%s %d", reply.Op(r), w.Status), "duration", time.Since(began))
 		if thrown != nil {
@@ -62,17 +66,24 @@ func (s *Server) recovered(w *reply.Answer, r *http.Request, thrown any) {
 }
 
 // dispatch finds out whom a request is for.
-func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
-	if _, ok, _ := s.ingress.Find(r); ok {
+func (s *Server) dispatch(w *reply.Answer, r *http.Request) {
+	if a, ok, _ := s.ingress.Find(r); ok {
+		w.Route = "port of a sandbox"
+		if a.Port == ingress.AgentPort {
+			w.Route = "agent of a sandbox"
+		}
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
 		s.ingress.ServeHTTP(w, r.WithContext(ctx))
 		return
 	}
-	if h, pattern := s.mux.Handler(r); pattern == "" {
+	h, pattern := s.mux.Handler(r)
+	if pattern == "" {
+		w.Route = "none"
 		s.noRoute(w, r, h)
 		return
 	}
+	w.Route = pattern
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -26,6 +26,8 @@ const (
 // routes is the whole API of the host.
 func (s *Server) routes() {
 	s.call("GET /health", 204, func(*http.Request) (any, error) { return nil, nil })
+	s.call("GET /ready", 204, func(r *http.Request) (any, error) { return nil, s.Ready(r.Context()) })
+	s.handle("GET /metrics", func(w http.ResponseWriter, r *http.Request) { s.Metrics.ServeHTTP(w, r) })
 	s.call("GET /version", 200, func(r *http.Request) (any, error) { return s.Info(r.Context()) })
 
 	s.call("GET /v2/sandboxes", 200, s.listSandboxes)

@@ -63,7 +63,11 @@ type Options struct {
 	EventsVerified EventsVerified
 	// Info describes the daemon.
 	Info Info
-	Log  *slog.Logger
+	// Ready says why the daemon cannot do its work although it runs.
+	Ready Ready
+	// Metrics counts what is answered; nil for nobody.
+	Metrics Metrics
+	Log     *slog.Logger
 }
 
 // Server is the API.
