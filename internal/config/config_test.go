@@ -157,7 +157,7 @@ func TestLoadRefuses(t *testing.T) {
 		"a domain that is a number":  {content: "domain: 10.0.0.1", want: "is an address, not a name"},
 		"every origin":               {content: `cors_origins: "*"`, want: "is not an origin like"},
 		"an origin with a path":      {content: "cors_origins: https://a.example/", want: "is not an origin like"},
-		"a certificate without key":  {content: "tls_cert: /c", want: "tls_cert and tls_key go together"},
+		"a certificate without key":  {override: map[string]string{"tls_cert": "/etc/cert.pem"}, want: "tls_cert and tls_key go together"},
 		"an unknown level":           {content: "log_level: loud", want: `log_level: "loud" is not one of debug, info, warn, error`},
 		"an unknown format":          {content: "log_format: xml", want: `log_format: "xml" is not one of text, json`},
 		"no CPU":                     {content: "template: {cpus: 0}", want: `template.cpus: "0" is not a whole number from 1 to 64`},
