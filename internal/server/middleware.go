@@ -74,14 +74,14 @@ func (s *Server) recovered(w *reply.Answer, r *http.Request, thrown any) {
 
 // dispatch finds out whom a request is for.
 func (s *Server) dispatch(w *reply.Answer, r *http.Request) {
-	if a, ok, _ := s.ingress.Find(r); ok {
+	if a, ok, err := s.ingress.Find(r); ok {
 		w.Route = "port of a sandbox"
 		if a.Port == ingress.AgentPort {
 			w.Route = "agent of a sandbox"
 		}
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
-		s.ingress.ServeHTTP(w, r.WithContext(ctx))
+		s.ingress.Serve(w, r.WithContext(ctx), a, err)
 		return
 	}
 	h, pattern := s.mux.Handler(r)
