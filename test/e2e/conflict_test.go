@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +221,17 @@ func TestNeighbourOfAFillerGoesOn(t *testing.T) {
 	}()
 	if s := await(t, filler, client.StateHeld); !strings.Contains(s.Reason, "has written the most") {
 		t.Errorf("held because %s", s.Reason)
+	}
+	var told []string
+	for line := range strings.Lines(h.Must("events")) {
+		for _, kind := range []string{"pool.low", "sandbox.hold"} {
+			if strings.Contains(line, kind) && !slices.Contains(told, kind) {
+				told = append(told, kind)
+			}
+		}
+	}
+	if want := []string{"pool.low", "sandbox.hold"}; !slices.Equal(told, want) {
+		t.Errorf("told is %v, want %v", told, want)
 	}
 	neighbour.Sh("head -c 20M /dev/urandom > /srv/work; sync; sha256sum /srv/work")
 	if got := neighbour.Inspect().State; got != client.StateRunning {
