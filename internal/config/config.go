@@ -83,8 +83,9 @@ type Limits struct {
 	Sandboxes int
 	// MemoryMiB and CPUs are of machines that run.
 	MemoryMiB, CPUs int
-	// Snapshots is how many one sandbox may have.
-	Snapshots int
+	// Snapshots is how many one sandbox may have, PoolMiB what it may have of the
+	// pool for another; 0 is no limit.
+	Snapshots, PoolMiB int
 }
 
 // Template is the default size of a template's machines.
