@@ -48,14 +48,13 @@ func (b *box) suspend(ctx context.Context, why string) (err error) {
 		return err
 	}
 	// What the network has for it from now on is not missed.
-	err = b.watch()
-	if err == nil {
+	if err = b.watch(); err == nil {
 		err = b.m.Machines.Suspend(ctx, b.machine(), b.record().Size)
 	}
 	if err != nil {
-		return b.explain("suspend", err)
+		err = b.explain("suspend", err)
 	}
-	return nil
+	return err
 }
 
 // watch has the owner told of what the network has for the machine, until
@@ -81,7 +80,7 @@ func (b *box) answer(ctx context.Context) {
 // goOn has a suspended machine go on. One whose agent does not answer runs then
 // too, as one that has gone silent while it ran.
 func (b *box) goOn(ctx context.Context) error {
-	err := b.m.Machines.Wake(ctx, b.machine(), b.record().Size)
+	err := b.release(ctx)
 	if err == nil {
 		_, err = b.guest(ctx)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"bulkhead/client"
 	"bulkhead/test/harness"
@@ -209,6 +210,9 @@ func TestHeldMachineGoesOn(t *testing.T) {
 	if r := <-filled; r.Code != 0 || r.Stdout != "done\n" {
 		t.Errorf("command in a machine that was held: %+v", r)
 	}
+	before := time.Now()
+	says := b.Sh("date +%s.%N")
+	checkClock(t, "date in a machine that was held", says, before, time.Now())
 }
 
 // Who fills the pool is held, and the neighbour goes on.
