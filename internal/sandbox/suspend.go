@@ -85,9 +85,9 @@ func (b *box) goOn(ctx context.Context) error {
 		_, err = b.guest(ctx)
 	}
 	if err != nil {
-		return b.explain("wake", err)
+		err = b.explain("wake", err)
 	}
-	return nil
+	return err
 }
 
 // rouse has a suspended machine go on if what is asked for needs that it runs, or
@@ -98,8 +98,7 @@ func (b *box) rouse(ctx context.Context, event lifecycle.Event) error {
 		return nil
 	}
 	err := b.apply(ctx, job{event: lifecycle.Wake, run: b.goOn})
-	if err != nil && event == lifecycle.Rollback { // it waits for nothing
-		b.log.WarnContext(ctx, "machine is not woken before a rollback", "err", err)
+	if event == lifecycle.Rollback { // it waits for nothing
 		return nil
 	}
 	return err
