@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"slices"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/sandbox/lifecycle"
@@ -93,13 +92,14 @@ func (b *box) goOn(ctx context.Context) error {
 // rouse has a suspended machine go on if what is asked for needs that it runs, or
 // may be that it should.
 func (b *box) rouse(ctx context.Context, event lifecycle.Event) error {
-	needs := []lifecycle.Event{lifecycle.Snapshot, lifecycle.Pause, lifecycle.Rollback, lifecycle.Adjust}
-	if !slices.Contains(needs, event) || b.record().State != lifecycle.Suspended {
+	if b.record().State != lifecycle.Suspended {
 		return nil
 	}
-	err := b.apply(ctx, job{event: lifecycle.Wake, run: b.goOn})
-	if event == lifecycle.Rollback { // it waits for nothing
-		return nil
+	switch event {
+	case lifecycle.Snapshot, lifecycle.Pause, lifecycle.Adjust:
+		return b.apply(ctx, job{event: lifecycle.Wake, run: b.goOn})
+	case lifecycle.Rollback: // it waits for no agent; programs stay frozen
+		return b.apply(ctx, job{event: lifecycle.Wake, run: b.machine().VM.Continue})
 	}
-	return err
+	return nil
 }
