@@ -96,12 +96,13 @@ type Limits struct {
 	Sandboxes int
 	// MemoryMiB and CPUs are of machines that run.
 	MemoryMiB, CPUs int
-	// Snapshots is how many one sandbox may have.
-	Snapshots int
 	// TeamSandboxes is how many one team may have; 0 for all that there may be.
 	TeamSandboxes int
 	// Requests is how many each key may send a second; 0 for no limit.
 	Requests int
+	// Snapshots is how many one sandbox may have, PoolMiB what it may have of the
+	// pool for another; 0 is no limit.
+	Snapshots, PoolMiB int
 }
 
 // Template is the default size of a template's machines.

@@ -76,6 +76,8 @@ func Keys() []Key {
 			number(0, 1<<30, 1, func(c *Config) *int { return &c.Limits.MemoryMiB })},
 		{"limits.cpus", "virtual CPUs of all machines that run together; 0 is 16 for each of the host's (0)",
 			number(0, 1<<20, 1, func(c *Config) *int { return &c.Limits.CPUs })},
+		{"limits.pool_mib", "what a sandbox with its snapshots may have of the pool for another to be taken, in MiB; 0 is no limit (0)",
+			number(0, 1<<30, 1, func(c *Config) *int { return &c.Limits.PoolMiB })},
 		{"limits.snapshots", "how many snapshots one sandbox may have (500)",
 			number(1, 100_000, 1, func(c *Config) *int { return &c.Limits.Snapshots })},
 		{"limits.team_sandboxes", "how many sandboxes one team may have; 0 for as many as there may be (0)",

@@ -34,12 +34,12 @@ func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop fu
 			case <-ticks:
 				keeper.Look(ctx)
 				dog.Look(ctx)
-				t.readGauge(ctx)
 			case <-ctx.Done():
 				return
 			}
 		}
 	})
+	done.Go(func() { t.watchGauge(ctx) })
 	return func() {
 		cancel()
 		done.Wait()
@@ -55,6 +55,23 @@ type tended struct {
 	events store.Events
 	gauge  *reclaim.Gauge
 	log    *slog.Logger
+}
+
+// gaugeEvery is how often the pool's room is looked at: it is to be told before
+// machines are held for it.
+const gaugeEvery = time.Second
+
+func (t tended) watchGauge(ctx context.Context) {
+	tick := time.NewTicker(gaugeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			t.readGauge(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // readGauge tells when the pool runs low.

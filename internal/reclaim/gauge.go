@@ -9,18 +9,22 @@ type Gauge struct{ level string }
 const (
 	plenty, low, critical        = "", "low", "critical"
 	lowBelow, criticalBelow, out = 15, 5, 3
+	// lowBytes and criticalBytes are for small pools: machines are held in bytes
+	// (package room), and this is to be told before.
+	lowBytes, criticalBytes = 1 << 30, 600 << 20
 )
 
 // Read returns the level if it has changed: "low", "critical", or "ok".
 func (g *Gauge) Read(free, total int64) (level string, changed bool) {
-	share := float64(free) / float64(max(total, 1)) * 100
+	percent := total / 100
+	criticalAt, lowAt := max(criticalBelow*percent, criticalBytes), max(lowBelow*percent, lowBytes)
 	now := g.level
 	switch {
-	case share < criticalBelow:
+	case free < criticalAt:
 		now = critical
-	case share < lowBelow && (g.level != critical || share >= criticalBelow+out):
+	case free < lowAt && (g.level != critical || free >= criticalAt+out*percent):
 		now = low
-	case share >= lowBelow+out:
+	case free >= lowAt+out*percent:
 		now = plenty
 	}
 	if now == g.level {

@@ -8,14 +8,27 @@ import (
 )
 
 func TestGauge(t *testing.T) {
-	var g reclaim.Gauge
-	var said []string
-	for _, free := range []int64{100, 50, 16, 14, 16, 14, 17, 18, 13, 4, 6, 4, 8, 17, 3, 90} {
-		if level, changed := g.Read(free, 100); changed {
-			said = append(said, level)
+	const mib = 1 << 20
+	for name, tt := range map[string]struct {
+		total, unit int64
+		free        []int64
+		want        string
+	}{
+		"in percent": {
+			100 << 30, 1 << 30, []int64{100, 50, 16, 14, 16, 14, 17, 18, 13, 4, 6, 4, 8, 17, 3, 90},
+			"low ok low critical low critical ok",
+		},
+		"a small pool, before machines are held": {3000 * mib, mib, []int64{2000, 1025, 1023, 601, 599, 620, 700, 1050, 1200}, "low critical low ok"},
+	} {
+		var g reclaim.Gauge
+		var said []string
+		for _, free := range tt.free {
+			if level, changed := g.Read(free*tt.unit, tt.total); changed {
+				said = append(said, level)
+			}
 		}
-	}
-	if got, want := strings.Join(said, " "), "low ok low critical low critical ok"; got != want {
-		t.Errorf("said is %s, want %s", got, want)
+		if got := strings.Join(said, " "); got != tt.want {
+			t.Errorf("%s: said is %s, want %s", name, got, tt.want)
+		}
 	}
 }

@@ -121,7 +121,7 @@ func (b *box) hand(ctx context.Context, j job) error {
 }
 
 func (b *box) apply(ctx context.Context, j job) error {
-	if err := b.room(j.event); err != nil {
+	if err := b.room(ctx, j.event); err != nil {
 		return err
 	}
 	if err := b.rouse(ctx, j.event); err != nil {
@@ -138,15 +138,11 @@ func (b *box) apply(ctx context.Context, j job) error {
 
 // room refuses what the host has no room for. A rollback is never refused: it is
 // the way out.
-func (b *box) room(event lifecycle.Event) error {
+func (b *box) room(ctx context.Context, event lifecycle.Event) error {
 	rec := b.record()
 	switch event {
 	case lifecycle.Snapshot:
-		have, err := b.history().All()
-		if err == nil {
-			err = b.m.Limits.Snapshot(len(have))
-		}
-		return b.about("snapshot", err)
+		return b.about("snapshot", b.history().Admit(ctx, b.m.Limits, b.poolID()))
 	case lifecycle.Start, lifecycle.Restart, lifecycle.Resume:
 		if !rec.State.Live() {
 			return b.about(string(event), b.m.roomFor(rec.Size))

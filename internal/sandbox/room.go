@@ -8,7 +8,6 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/room"
-	"bulkhead/internal/vmm"
 )
 
 // guardRoom holds and releases machines until the manager ends.
@@ -30,10 +29,10 @@ func (m *Manager) guardRoom() {
 		next := guard.Look(u.Free, m.writers())
 		var all sync.WaitGroup
 		for id, why := range next.Hold {
-			all.Go(func() { m.still(id, job{event: lifecycle.Hold, reason: why}, vmm.Machine.Stop) })
+			all.Go(func() { m.still(id, job{event: lifecycle.Hold, reason: why}, (*box).hold) })
 		}
 		for _, id := range next.Release {
-			all.Go(func() { m.still(id, job{event: lifecycle.Release}, vmm.Machine.Continue) })
+			m.owners.Go(func() { m.still(id, job{event: lifecycle.Release}, (*box).release) }) // its agent may be slow
 		}
 		all.Wait()
 	}
@@ -51,13 +50,20 @@ func (m *Manager) writers() (all []room.Machine) {
 
 // still holds or releases a machine. One that has left its state meanwhile
 // refuses, which is fine.
-func (m *Manager) still(id string, j job, act func(vmm.Machine, context.Context) error) {
+func (m *Manager) still(id string, j job, act func(*box, context.Context) error) {
 	b, err := m.find(id)
 	if err != nil {
 		return // it is gone
 	}
-	j.run = func(ctx context.Context) error { return act(b.machine().VM, ctx) }
+	j.run = func(ctx context.Context) error { return act(b, ctx) }
 	if err := b.hand(m.life, j); err != nil && !fault.Is(err, fault.WrongState) && m.life.Err() == nil {
 		b.log.ErrorContext(m.life, "machine not "+string(j.event), "err", err)
 	}
+}
+
+func (b *box) hold(ctx context.Context) error { return b.machine().VM.Stop(ctx) }
+
+// release has a machine go on. Its clock stood still too.
+func (b *box) release(ctx context.Context) error {
+	return b.m.Machines.Wake(ctx, b.machine(), b.record().Size)
 }

@@ -110,7 +110,10 @@ func (s session) Resume(ctx context.Context, _ *machine.Identity, _ *machine.Tru
 func (s session) Transport() http.RoundTripper { return s }
 func (s session) Session() context.Context     { return s.life }
 func (s session) RoundTrip(r *http.Request) (*http.Response, error) {
-	return nil, s.on(r.Context(), "request")
+	if err := s.on(r.Context(), "request"); err != nil {
+		return nil, err
+	}
+	return &http.Response{Body: http.NoBody}, nil
 }
 func (s session) Close() error {
 	s.end()
@@ -136,6 +139,12 @@ func (nothing) Owners(context.Context) ([]string, error)                  { retu
 // sandbox, web, whose agent goes silent with a call. "connect" is the first.
 func withSilent(t *testing.T, call string, do func(*testing.T, *sandbox.Manager, *silent)) {
 	t.Helper()
+	withSandbox(t, lifecycle.Running, call, do)
+}
+
+// withSandbox is withSilent for one that an earlier daemon has left in a state.
+func withSandbox(t *testing.T, state lifecycle.State, call string, do func(*testing.T, *sandbox.Manager, *silent)) {
+	t.Helper()
 	p := pooltest.New(t)
 	pooltest.Import(t, p, "i1")
 	runDir := t.TempDir()
@@ -153,7 +162,7 @@ func withSilent(t *testing.T, call string, do func(*testing.T, *sandbox.Manager,
 				},
 			},
 			Templates: nothing{}, Events: nothing{}, Clock: time.Now, Log: log,
-			Store: store{{ID: "i1", Name: "web", State: lifecycle.Running, Size: live.Size{CPUs: 1, MemoryMiB: 4}}},
+			Store: store{{ID: "i1", Name: "web", State: state, Size: live.Size{CPUs: 1, MemoryMiB: 4}}},
 		})
 		if err := m.Recover(t.Context(), false); err != nil {
 			t.Fatal(err)
@@ -172,8 +181,11 @@ func request(ctx context.Context, m *sandbox.Manager) error {
 	if err != nil {
 		return err
 	}
-	_, err = way.RoundTrip(r)
-	return err
+	resp, err := way.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 func snapshot(ctx context.Context, m *sandbox.Manager) error {

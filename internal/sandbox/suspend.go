@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"slices"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/sandbox/lifecycle"
@@ -48,14 +47,13 @@ func (b *box) suspend(ctx context.Context, why string) (err error) {
 		return err
 	}
 	// What the network has for it from now on is not missed.
-	err = b.watch()
-	if err == nil {
+	if err = b.watch(); err == nil {
 		err = b.m.Machines.Suspend(ctx, b.machine(), b.record().Size)
 	}
 	if err != nil {
-		return b.explain("suspend", err)
+		err = b.explain("suspend", err)
 	}
-	return nil
+	return err
 }
 
 // watch has the owner told of what the network has for the machine, until
@@ -81,27 +79,27 @@ func (b *box) answer(ctx context.Context) {
 // goOn has a suspended machine go on. One whose agent does not answer runs then
 // too, as one that has gone silent while it ran.
 func (b *box) goOn(ctx context.Context) error {
-	err := b.m.Machines.Wake(ctx, b.machine(), b.record().Size)
+	err := b.release(ctx)
 	if err == nil {
 		_, err = b.guest(ctx)
 	}
 	if err != nil {
-		return b.explain("wake", err)
+		err = b.explain("wake", err)
 	}
-	return nil
+	return err
 }
 
 // rouse has a suspended machine go on if what is asked for needs that it runs, or
 // may be that it should.
 func (b *box) rouse(ctx context.Context, event lifecycle.Event) error {
-	needs := []lifecycle.Event{lifecycle.Snapshot, lifecycle.Pause, lifecycle.Rollback, lifecycle.Adjust}
-	if !slices.Contains(needs, event) || b.record().State != lifecycle.Suspended {
+	if b.record().State != lifecycle.Suspended {
 		return nil
 	}
-	err := b.apply(ctx, job{event: lifecycle.Wake, run: b.goOn})
-	if err != nil && event == lifecycle.Rollback { // it waits for nothing
-		b.log.WarnContext(ctx, "machine is not woken before a rollback", "err", err)
-		return nil
+	switch event {
+	case lifecycle.Snapshot, lifecycle.Pause, lifecycle.Adjust:
+		return b.apply(ctx, job{event: lifecycle.Wake, run: b.goOn})
+	case lifecycle.Rollback: // it waits for no agent; programs stay frozen
+		return b.apply(ctx, job{event: lifecycle.Wake, run: b.machine().VM.Continue})
 	}
-	return err
+	return nil
 }

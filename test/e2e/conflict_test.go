@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"bulkhead/client"
 	"bulkhead/test/harness"
@@ -208,6 +210,9 @@ func TestHeldMachineGoesOn(t *testing.T) {
 	if r := <-filled; r.Code != 0 || r.Stdout != "done\n" {
 		t.Errorf("command in a machine that was held: %+v", r)
 	}
+	before := time.Now()
+	says := b.Sh("date +%s.%N")
+	checkClock(t, "date in a machine that was held", says, before, time.Now())
 }
 
 // Who fills the pool is held, and the neighbour goes on.
@@ -220,6 +225,17 @@ func TestNeighbourOfAFillerGoesOn(t *testing.T) {
 	}()
 	if s := await(t, filler, client.StateHeld); !strings.Contains(s.Reason, "has written the most") {
 		t.Errorf("held because %s", s.Reason)
+	}
+	var told []string
+	for line := range strings.Lines(h.Must("events")) {
+		for _, kind := range []string{"pool.low", "sandbox.hold"} {
+			if strings.Contains(line, kind) && !slices.Contains(told, kind) {
+				told = append(told, kind)
+			}
+		}
+	}
+	if want := []string{"pool.low", "sandbox.hold"}; !slices.Equal(told, want) {
+		t.Errorf("told is %v, want %v", told, want)
 	}
 	neighbour.Sh("head -c 20M /dev/urandom > /srv/work; sync; sha256sum /srv/work")
 	if got := neighbour.Inspect().State; got != client.StateRunning {

@@ -188,6 +188,9 @@ func TestOwn(t *testing.T) {
 	if got, want := own(dst), int64(10*4096); got != want {
 		t.Errorf("clone owns %d bytes after a write to the other, want %d", got, want)
 	}
+	if got, err := reflink.Union(t.Context(), src, dst, src); err != nil || got != int64((pages+1+20)*4096) {
+		t.Errorf("both hold %d bytes, %v, want %d", got, err, (pages+1+20)*4096)
+	}
 }
 
 func writeBack(t *testing.T, path string) {

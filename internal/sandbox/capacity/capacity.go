@@ -13,6 +13,9 @@ import (
 type Limits struct {
 	// Sandboxes is how many there may be, Snapshots how many each may have.
 	Sandboxes, Snapshots int
+	// PoolMiB is how much of the pool a sandbox may have taken, machine and
+	// snapshots together, for another snapshot to be taken of it.
+	PoolMiB int
 	// MemoryMiB and CPUs are of machines that run.
 	MemoryMiB, CPUs int
 	// Team is how many sandboxes one team may have.
@@ -72,6 +75,23 @@ func (l Limits) Snapshot(have int) error {
 	if l.Snapshots > 0 && have >= l.Snapshots {
 		return fault.New(fault.Exhausted, "it has %d snapshots, as many as it may have", have).
 			Hint("remove some (bulkhead timeline rm), keep fewer (bulkhead schedule --keep), or raise limits.snapshots")
+	}
+	return nil
+}
+
+// Room refuses a snapshot of a sandbox that has too much of the pool. taken, in
+// bytes, is asked for only if that is limited.
+func (l Limits) Room(has func() (taken int64, err error)) error {
+	if l.PoolMiB == 0 {
+		return nil
+	}
+	taken, err := has()
+	if err != nil {
+		return err
+	}
+	if taken>>20 >= int64(l.PoolMiB) {
+		return fault.New(fault.Exhausted, "it has %d MiB of the pool, of %d that it may have", taken>>20, l.PoolMiB).
+			Hint("remove snapshots (bulkhead timeline rm), keep fewer (bulkhead schedule --keep), or raise limits.pool_mib")
 	}
 	return nil
 }

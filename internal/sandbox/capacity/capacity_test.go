@@ -24,7 +24,7 @@ func TestTeamHasItsOwnLimit(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	l := capacity.Limits{Sandboxes: 3, Snapshots: 2, MemoryMiB: 1024, CPUs: 3}
+	l := capacity.Limits{Sandboxes: 3, Snapshots: 2, PoolMiB: 100, MemoryMiB: 1024, CPUs: 3}
 	var taken capacity.Taken
 	taken.Add(true, live.Size{CPUs: 1, MemoryMiB: 512})
 	taken.Add(false, live.Size{CPUs: 8, MemoryMiB: 8192}) // paused: it costs nothing
@@ -39,6 +39,9 @@ func TestLimits(t *testing.T) {
 		{"too many CPUs", l.Start(taken, live.Size{CPUs: 3, MemoryMiB: 64}), "1 of 3 CPUs"},
 		{"a snapshot", l.Snapshot(1), ""},
 		{"a snapshot too many", l.Snapshot(2), "2 snapshots"},
+		{"room", l.Room(bytes(99 << 20)), ""},
+		{"no room", l.Room(bytes(100 << 20)), "100 MiB of the pool"},
+		{"no limit of room", capacity.Limits{}.Room(nil), ""},
 		{"a sandbox too many", l.Another(capacity.Taken{Sandboxes: 3}), "3 sandboxes"},
 		{"no limits", capacity.Limits{}.Start(capacity.Taken{CPUs: 1 << 20}, live.Size{CPUs: 64, MemoryMiB: 1 << 20}), ""},
 		{"no limit of sandboxes", capacity.Limits{}.Another(capacity.Taken{Sandboxes: 1 << 20}), ""},
@@ -48,3 +51,5 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+func bytes(n int64) func() (int64, error) { return func() (int64, error) { return n, nil } }

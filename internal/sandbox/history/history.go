@@ -8,11 +8,13 @@ package history
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/pool/reflink"
 	"bulkhead/internal/sandbox/name"
 	"bulkhead/internal/sandbox/schedule"
 )
@@ -52,6 +54,46 @@ func (h History) Find(ref string) (pool.Snapshot, error) {
 	}
 	return pool.Snapshot{}, fault.New(fault.Invalid, "snapshot prefix %q fits %d snapshots", ref, len(fits)).
 		Hint("bulkhead timeline %s", h.Name)
+}
+
+// Limits bound a history.
+type Limits interface {
+	// Snapshot refuses one more if there are so many, Room if so many bytes of the
+	// pool are taken.
+	Snapshot(have int) error
+	Room(has func() (taken int64, err error)) error
+}
+
+// Admit refuses a snapshot of a machine beyond limits.
+func (h History) Admit(ctx context.Context, limits Limits, machine pool.MachineID) error {
+	snaps, err := h.All()
+	if err != nil {
+		return err
+	}
+	if err := limits.Snapshot(len(snaps)); err != nil {
+		return err
+	}
+	return limits.Room(func() (int64, error) { return h.taken(ctx, snaps, machine) })
+}
+
+// taken is what a machine and its snapshots hold of the pool together, in bytes:
+// also what they share with what they were made from.
+func (h History) taken(ctx context.Context, snaps []pool.Snapshot, machine pool.MachineID) (int64, error) {
+	files, err := h.Pool.Machine(machine)
+	if err != nil {
+		return 0, err
+	}
+	paths := []string{files.Memory, files.Disk}
+	for _, s := range snaps {
+		err := h.Pool.Read(ctx, s.ID, func(dir string) error {
+			paths = append(paths, filepath.Join(dir, filepath.Base(files.Memory)), filepath.Join(dir, filepath.Base(files.Disk)))
+			return nil
+		})
+		if err != nil && !fault.Is(err, fault.Corrupt) { // one that is damaged is to be removed
+			return 0, err
+		}
+	}
+	return reflink.Union(ctx, paths...)
 }
 
 // CheckName returns an error unless a new snapshot may be called that; "" is no

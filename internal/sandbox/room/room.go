@@ -35,6 +35,9 @@ const (
 	// that is.
 	short = 2 * floor
 	low   = 4 * floor
+	// much is what nobody is held for who has written less: a quarter of what
+	// brings the pool from low to short.
+	much = (low - short) / 4
 	// enough is when machines that stood still go on: well above short, so that
 	// they do not stop at once again.
 	enough = 3 * floor
@@ -84,7 +87,7 @@ func (g *Guard) Look(free int64, machines []Machine) (n Next) {
 		case m.Held:
 		case free < floor:
 			n.Hold[m.ID] = whyAll
-		case free < short && since[m.ID] > most/2:
+		case free < short && since[m.ID] > max(most/2, much):
 			n.Hold[m.ID] = whyMost
 		}
 	}

@@ -81,6 +81,12 @@ func TestOnlyTheOffenderIsHeld(t *testing.T) {
 	if h.free < 256*mib {
 		t.Errorf("%d MiB are left", h.free/mib)
 	}
+	gone := *h
+	gone.all = slices.Clone(h.all[1:]) // it is removed, and its room not free yet
+	gone.look()
+	if got := gone.held(); len(got) > 0 {
+		t.Errorf("without who filled it held are %v", got)
+	}
 	h.free = 700 * mib // some room is not enough
 	h.look()
 	h.free = 900 * mib

@@ -40,8 +40,9 @@ func endsAs(end func(*testing.T, *machine), cause vmm.Cause, reason string) func
 		defer f.Close()
 		for name, call := range map[string]func(context.Context) error{
 			"stop": m.Stop, "continue": m.Continue,
-			"save":  func(ctx context.Context) error { return m.SaveState(ctx, f) },
-			"guest": func(ctx context.Context) error { return hear(ctx, m) },
+			"save":    func(ctx context.Context) error { return m.SaveState(ctx, f) },
+			"balloon": func(ctx context.Context) error { return m.Balloon(ctx, memoryMiB) },
+			"guest":   func(ctx context.Context) error { return hear(ctx, m) },
 		} {
 			if err := call(t.Context()); err == nil {
 				t.Errorf("%s of a machine that is gone succeeds", name)

@@ -1,6 +1,7 @@
 package vmmtest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ func lives() []check {
 		{"restored again and again it is that of the moment", restoredOften},
 		{"a restored machine is saved and restored again", savedAgain},
 		{"calls from everywhere wait for each other", manyCallers},
+		{"memory is asked for, and given again, of a machine that stands still too", ballooned},
 		{"a second VMM on its disk is refused", diskIsLocked},
 		{"a console that is flooded stays bounded", consoleFlood},
 	}
@@ -113,6 +115,18 @@ func manyCallers(t *testing.T, l *lab) {
 	all.Wait()
 	do(t, m.Continue)
 	if got := g.ask(t, "echo calm"); got != "calm" {
+		t.Errorf("says %q", got)
+	}
+}
+
+func ballooned(t *testing.T, l *lab) {
+	m := l.restore(t)
+	g := m.talk(t)
+	leave := func(mib int) func(context.Context) error {
+		return func(ctx context.Context) error { return m.Balloon(ctx, mib) }
+	}
+	do(t, leave(memoryMiB/2), leave(memoryMiB/2), m.Stop, leave(2*memoryMiB), m.Continue)
+	if got := g.ask(t, "echo light"); got != "light" {
 		t.Errorf("says %q", got)
 	}
 }
