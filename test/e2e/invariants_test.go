@@ -165,9 +165,12 @@ func noOrphans(t *testing.T, dir string, list []client.Sandbox) {
 	if len(cages) != len(live) {
 		t.Errorf("%d machines have %d cages: %v", len(live), len(cages), cages)
 	}
-	mounts := strings.Count(text(t, "/proc/self/mounts"), dir+"/")
-	if want := 1 + len(live); mounts != want {
-		t.Errorf("there are %d mounts, want %d", mounts, want)
+	mounts := text(t, "/proc/self/mounts")
+	if got := strings.Count(mounts, in("run")+"/"); got != len(live) {
+		t.Errorf("%d machines have %d mounts", len(live), got)
+	}
+	if pools, devices := strings.Count(mounts, " "+in("pool")+" "), loopsOn(t, in("pool.img")); pools > 1 || devices != pools {
+		t.Errorf("the pool has %d mounts and %d loop devices", pools, devices)
 	}
 	for _, user := range groups(t) {
 		lease := text(t, filepath.Join(jail.DefaultLeases, user))
@@ -175,6 +178,21 @@ func noOrphans(t *testing.T, dir string, list []client.Sandbox) {
 			t.Errorf("control group of user %s is nobody's", user)
 		}
 	}
+}
+
+// loopsOn counts the loop devices on a file.
+func loopsOn(t *testing.T, file string) (n int) {
+	t.Helper()
+	devices, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range devices {
+		if strings.TrimSpace(text(t, d)) == file {
+			n++
+		}
+	}
+	return n
 }
 
 // folder lists the names in a folder; one that is not there has none.
