@@ -78,7 +78,13 @@ func (s *siege) checkOne(t *testing.T, b *besieged, found client.Sandbox) {
 	if found.State != client.StateRunning && line.Head != "" && !listed[line.Head] {
 		t.Errorf("%s is %s and is to go on from %s, which is not there", b.name, found.State, line.Head)
 	}
-	b.paused = found.State == client.StatePaused
+	if b.paused && found.State != client.StatePaused {
+		t.Errorf("%s was paused and is %s", b.name, found.State)
+	}
+	if b.head != "" && line.Head != b.head {
+		t.Errorf("%s goes on from %s, want %s", b.name, line.Head, b.head)
+	}
+	b.paused, b.head = found.State == client.StatePaused, ""
 	switch found.State {
 	case client.StateRunning, client.StatePaused:
 	case client.StateCrashed:
