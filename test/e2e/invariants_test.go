@@ -78,7 +78,13 @@ func (s *siege) checkOne(t *testing.T, b *besieged, found client.Sandbox) {
 	if found.State != client.StateRunning && line.Head != "" && !listed[line.Head] {
 		t.Errorf("%s is %s and is to go on from %s, which is not there", b.name, found.State, line.Head)
 	}
-	b.paused = found.State == client.StatePaused
+	if b.paused && found.State != client.StatePaused {
+		t.Errorf("%s was paused and is %s", b.name, found.State)
+	}
+	if b.head != "" && line.Head != b.head {
+		t.Errorf("%s goes on from %s, want %s", b.name, line.Head, b.head)
+	}
+	b.paused, b.head = found.State == client.StatePaused, ""
 	switch found.State {
 	case client.StateRunning, client.StatePaused:
 	case client.StateCrashed:
@@ -165,9 +171,12 @@ func noOrphans(t *testing.T, dir string, list []client.Sandbox) {
 	if len(cages) != len(live) {
 		t.Errorf("%d machines have %d cages: %v", len(live), len(cages), cages)
 	}
-	mounts := strings.Count(text(t, "/proc/self/mounts"), dir+"/")
-	if want := 1 + len(live); mounts != want {
-		t.Errorf("there are %d mounts, want %d", mounts, want)
+	mounts := text(t, "/proc/self/mounts")
+	if got := strings.Count(mounts, in("run")+"/"); got != len(live) {
+		t.Errorf("%d machines have %d mounts", len(live), got)
+	}
+	if pools, devices := strings.Count(mounts, " "+in("pool")+" "), loopsOn(t, in("pool.img")); pools > 1 || devices != pools {
+		t.Errorf("the pool has %d mounts and %d loop devices", pools, devices)
 	}
 	for _, user := range groups(t) {
 		lease := text(t, filepath.Join(jail.DefaultLeases, user))
@@ -175,6 +184,21 @@ func noOrphans(t *testing.T, dir string, list []client.Sandbox) {
 			t.Errorf("control group of user %s is nobody's", user)
 		}
 	}
+}
+
+// loopsOn counts the loop devices on a file.
+func loopsOn(t *testing.T, file string) (n int) {
+	t.Helper()
+	devices, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range devices {
+		if strings.TrimSpace(text(t, d)) == file {
+			n++
+		}
+	}
+	return n
 }
 
 // folder lists the names in a folder; one that is not there has none.

@@ -44,7 +44,10 @@ type besieged struct {
 	// snapshots are those whose taking was confirmed, doubtful those whose
 	// removal was begun.
 	snapshots, doubtful map[string]bool
-	paused              bool
+	// paused is set if it must be paused; head is the snapshot that it must go on
+	// from, "" if that is not known.
+	paused bool
+	head   string
 }
 
 // op is something that may be under way when the daemon is killed.
@@ -130,6 +133,7 @@ func (s *siege) rehearse(t *testing.T) {
 		s.took[kind(o)] = time.Since(began)
 		o.done()
 	}
+	first.head = "" // a pause came after it
 }
 
 func kind(o op) string {
@@ -187,7 +191,7 @@ func (s *siege) snapshot(b *besieged) op {
 		snap, err := s.c.Snapshot(ctx, b.name, client.SnapshotRequest{})
 		id = snap.ID
 		return err
-	}, func() { b.snapshots[id] = true }, nothing}
+	}, func() { b.snapshots[id], b.head = true, id }, nothing}
 }
 
 func (s *siege) rollback(b *besieged) op {
@@ -199,7 +203,7 @@ func (s *siege) rollback(b *besieged) op {
 	return op{"rollback " + b.name, func(ctx context.Context) error {
 		_, err := s.c.Rollback(ctx, b.name, req)
 		return err
-	}, nothing, nothing}
+	}, func() { b.head = req.Snapshot }, nothing}
 }
 
 func (s *siege) pause(b *besieged) op {
@@ -214,7 +218,7 @@ func (s *siege) resume(b *besieged) op {
 	return op{"resume " + b.name, func(ctx context.Context) error {
 		_, err := s.c.Exec(ctx, client.Exec{Sandbox: b.name, Cmd: "true"})
 		return err
-	}, func() { b.paused = false }, nothing}
+	}, func() { b.paused = false }, func() { b.paused = false }}
 }
 
 // forget removes a snapshot.

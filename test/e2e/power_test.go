@@ -66,10 +66,10 @@ func TestPowerLoss(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			o.lose(t, at)
 			defer o.end(t)
-			o.check(t, at)
 			if at == synced {
-				o.boot(t)
+				o.boot(t) // before it is gone back to other moments
 			}
+			o.check(t, at)
 			if at != last {
 				return
 			}
@@ -201,7 +201,7 @@ func (o *outage) check(t *testing.T, at powercut.Moment) {
 func (o *outage) boot(t *testing.T) {
 	t.Helper()
 	h := o.h.With(t)
-	h.Must("restart", "unlucky")
+	h.Must("start", "unlucky")
 	if got := h.Box("unlucky").Sh("cat /srv/durable"); got != "durable" {
 		t.Errorf("what was synced is %q", got)
 	}
