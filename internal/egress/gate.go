@@ -242,8 +242,8 @@ func (g *gate) deny(destination, rule, reason string) {
 		default:
 		}
 	}()
-	if g.ledger.Denied(destination, rule, reason) {
-		g.event("egress.denied", map[string]string{"destination": destination, "rule": rule, "reason": reason, "verdict": string(policy.Deny)})
+	if count := g.ledger.Denied(destination, rule, reason); count > 0 {
+		g.event("egress.denied", map[string]string{"count": strconv.Itoa(count), "destination": destination, "rule": rule, "reason": reason, "verdict": string(policy.Deny)})
 	}
 }
 

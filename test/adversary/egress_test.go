@@ -93,8 +93,11 @@ until ss -ltn | grep -q :7070; do sleep 0.1; done`
 func (s *captivity) arrives(t *testing.T, b *harness.Box) {
 	t.Run("what is allowed arrives", func(t *testing.T) {
 		for script, want := range map[string]string{
-			py("tcp('allowed.example', 80)"):                                              "93.184.215.14:80",
-			py("say(segments(records(hello('allowed.example'), 50), 70))"):                "93.184.215.14:443",
+			py("tcp('allowed.example', 80)"):                               "93.184.215.14:80",
+			py("say(segments(records(hello('allowed.example'), 50), 70))"): "93.184.215.14:443",
+			py("s = socket.create_connection(('allowed.example', 80))", // a WebSocket
+				"s.sendall(b'GET /socket HTTP/1.1\\r\\nHost: allowed.example\\r\\nUpgrade: websocket\\r\\n\\r\\n')",
+				"assert b' 101 ' in s.recv(200)", "s.sendall(b'bait')", "told(s.recv(100))"): "93.184.215.14:80",
 			"curl -sS -m 20 http://allowed.example/ | grep -q bait && echo THROUGH; true": "93.184.215.14:80",
 		} {
 			before := len(s.w.reached())

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -136,18 +137,24 @@ func (w *world) listen(t *testing.T, port int) {
 	}()
 }
 
-// answer says "bait", and redirects whoever asks for /away.
+// answer says "bait", redirects whoever asks for /away, and agrees to speak
+// something else with whoever asks for /socket.
 func answer(c net.Conn) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(time.Minute)) // turns a hang into an end
 	b := make([]byte, 4096)
 	n, _ := c.Read(b)
 	const ends = "Content-Length: 5\r\nConnection: close\r\n\r\nbait\n"
-	if len(b[:n]) > 9 && string(b[:9]) == "GET /away" {
+	path := strings.TrimPrefix(string(b[:n]), "GET ")
+	switch {
+	case strings.HasPrefix(path, "/away"):
 		io.WriteString(c, "HTTP/1.1 302 Found\r\nLocation: http://forbidden.example/\r\n"+ends)
-		return
+	case strings.HasPrefix(path, "/socket"):
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")
+		io.Copy(c, c)
+	default:
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n"+ends)
 	}
-	io.WriteString(c, "HTTP/1.1 200 OK\r\n"+ends)
 }
 
 // hear notes packets.

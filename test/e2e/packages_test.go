@@ -1,13 +1,17 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkhead/client"
 	"bulkhead/internal/egress/policy"
@@ -24,6 +28,7 @@ func TestPackageManagers(t *testing.T) {
 	trustOurs(h, b)
 	t.Run("pip", func(t *testing.T) { testPip(t, h.With(t), b) })
 	t.Run("npm", func(t *testing.T) { testNpm(t, h.With(t), b) })
+	t.Run("git", func(t *testing.T) { testClone(t, h.With(t), b) })
 }
 
 // theirCAs is where the guest has whom the host trusts.
@@ -71,6 +76,26 @@ func testNpm(t *testing.T, h *harness.Host, b *harness.Box) {
 	}
 }
 
+// testClone clones one of this project's dependencies from the host of
+// repositories that the policy names. (TestSecrets has a host of its own.)
+func testClone(t *testing.T, h *harness.Host, b *harness.Box) {
+	preset, _ := policy.Preset("packages")
+	i := slices.IndexFunc(preset.Rules, func(r policy.Rule) bool { return strings.HasSuffix(r.Comment, "clones") })
+	if i < 0 {
+		t.Fatal("the policy names no host of repositories")
+	}
+	modules, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	repository := regexp.MustCompile(regexp.QuoteMeta(preset.Rules[i].Name) + `/[^/ ]+/[^/ ]+`).FindString(string(modules))
+	onHost(t, "git ls-remote -q https://"+repository+" HEAD")
+	install(t, h, b, "GIT_SSL_CAINFO="+theirCAs+" git clone -q --depth 1 https://"+repository+" /srv/clone")
+	if got := b.Sh("git -C /srv/clone log --format=%H | wc -l"); got != "1" {
+		t.Errorf("%s commits were cloned", got)
+	}
+}
+
 // install runs a package manager in the guest. Where a registry that the policy
 // allows is at an address that is not public, as a mirror of the house is, that
 // address is named and it runs again.
@@ -114,7 +139,9 @@ func refusedAddresses(h *harness.Host, b *harness.Box) (all []string) {
 // onHost skips the test if this host does not reach the registry either.
 func onHost(t *testing.T, command string) {
 	t.Helper()
-	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, "sh", "-c", command).CombinedOutput(); err != nil {
 		t.Skipf("this host does not reach such a registry: %v\n%s", err, out)
 	}
 }

@@ -66,12 +66,22 @@ type Use struct {
 	Up, Down          int64
 }
 
-// Denial is something that was refused, or several of the same in a row.
+// Denial is something that was refused, once or several times.
 type Denial struct {
 	Time                      time.Time
 	Destination, Rule, Reason string
 	Count                     int
 }
+
+// denial is one that is remembered.
+type denial struct {
+	Denial
+	told time.Time // when it was news
+}
+
+// newsAgain is how long the same refusal is no news: programs try again and
+// again.
+const newsAgain = time.Hour
 
 // Ledger is what is remembered of one sandbox. It is safe for concurrent use.
 type Ledger struct {
@@ -79,7 +89,7 @@ type Ledger struct {
 
 	mu      sync.Mutex
 	uses    map[string]*Use // guarded by mu
-	denials []Denial        // the latest last; guarded by mu
+	denials []denial        // the latest last; guarded by mu
 }
 
 // New returns an empty ledger.
@@ -145,26 +155,29 @@ func (l *Ledger) Total() (n int64) {
 	return n
 }
 
-// Denied remembers a refusal, and reports whether it is another than the last
-// few: programs try again and again.
-func (l *Ledger) Denied(destination, rule, reason string) (news bool) {
+// Denied remembers a refusal. It returns how often there was the same, 0 if that
+// is no news.
+func (l *Ledger) Denied(destination, rule, reason string) (news int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i := slices.IndexFunc(l.denials, func(d Denial) bool {
+	i := slices.IndexFunc(l.denials, func(d denial) bool {
 		return d.Destination == destination && d.Rule == rule && d.Reason == reason
 	})
-	d := Denial{Destination: destination, Rule: rule, Reason: reason}
+	d := denial{Denial: Denial{Destination: destination, Rule: rule, Reason: reason}}
 	if i >= 0 {
 		d = l.denials[i]
 		l.denials = slices.Delete(l.denials, i, i+1)
 	}
 	d.Time = l.clock()
 	d.Count++
+	if d.Time.Sub(d.told) >= newsAgain {
+		d.told, news = d.Time, d.Count
+	}
 	l.denials = append(l.denials, d)
 	if n := len(l.denials) - keptDenials; n > 0 {
 		l.denials = slices.Delete(l.denials, 0, n)
 	}
-	return i < 0
+	return news
 }
 
 // Read returns copies, uses by name and denials with the latest first.
@@ -177,7 +190,9 @@ func (l *Ledger) Read() ([]Use, []Denial) {
 	}) {
 		uses = append(uses, *u)
 	}
-	denials := slices.Clone(l.denials)
-	slices.Reverse(denials)
+	denials := make([]Denial, 0, len(l.denials))
+	for _, d := range slices.Backward(l.denials) {
+		denials = append(denials, d.Denial)
+	}
 	return uses, denials
 }

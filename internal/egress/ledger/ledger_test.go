@@ -21,11 +21,21 @@ func TestLedgerIsBounded(t *testing.T) {
 }
 
 func TestSameDenialsAreOne(t *testing.T) {
-	l := ledger.New(time.Now)
-	if !l.Denied("a:1", "r", "") || l.Denied("a:1", "r", "") || !l.Denied("b:1", "r", "") || l.Denied("a:1", "r", "") {
-		t.Error("what is news and what is not is mixed up")
+	now := time.Unix(0, 0)
+	l := ledger.New(func() time.Time { return now })
+	for i, want := range []int{1, 0, 0} {
+		if got := l.Denied("a:1", "r", ""); got != want {
+			t.Errorf("refusal %d is told as %d", i, got)
+		}
 	}
-	if _, d := l.Read(); len(d) != 2 || d[0].Destination != "a:1" || d[0].Count != 3 {
+	if got := l.Denied("b:1", "r", ""); got != 1 {
+		t.Errorf("another is told as %d", got)
+	}
+	now = now.Add(time.Hour)
+	if got := l.Denied("a:1", "r", ""); got != 4 {
+		t.Errorf("an hour later it is told as %d", got)
+	}
+	if _, d := l.Read(); len(d) != 2 || d[0].Destination != "a:1" || d[0].Count != 4 {
 		t.Errorf("kept %+v", d)
 	}
 }

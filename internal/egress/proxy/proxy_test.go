@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -492,6 +494,45 @@ func TestRoom(t *testing.T) {
 	}
 	if err := modest.reset(); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("when it has many too it sees %v", err)
+	}
+}
+
+// full is a listener for which there is no descriptor at first.
+type full struct {
+	net.Listener
+	accepted bool // by one goroutine
+}
+
+func (l *full) Accept() (net.Conn, error) {
+	if !l.accepted {
+		l.accepted = true
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+// A host that had no descriptor left goes on once it has.
+func TestAcceptsAgain(t *testing.T) {
+	b := newBench(t, 5432)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.proxy.Serve(ctx, &full{Listener: l}) }()
+	guest, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := b.accept()
+	b.say(host, "welcome")
+	b.hear(guest, "welcome")
+	guest.Close()
+	host.Close()
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
 	}
 }
 
