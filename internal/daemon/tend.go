@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -105,12 +106,13 @@ func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) err
 	return err
 }
 
-// Remove ends a sandbox that has had its time, and the keys for it alone.
-func (t tended) Remove(ctx context.Context, id string) error {
-	if err := t.heart.Remove(ctx, id); err != nil {
+// Expire is the heart's; if it removes the sandbox, keys for that alone end too.
+func (t tended) Expire(ctx context.Context, id string) error {
+	err := t.heart.Expire(ctx, id)
+	if _, there := t.Team(id); there {
 		return err
 	}
-	return t.keys.Forget(ctx, id)
+	return errors.Join(err, t.keys.Forget(ctx, id))
 }
 
 func (t tended) Pause(ctx context.Context, id string) error {
