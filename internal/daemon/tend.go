@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/schedule"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/watchdog"
 )
 
@@ -53,6 +55,7 @@ type tended struct {
 	*heart
 	border *egress.Perimeter
 	events store.Events
+	keys   *auth.Keys
 	gauge  *reclaim.Gauge
 	log    *slog.Logger
 }
@@ -148,6 +151,15 @@ func (t tended) Balloon(ctx context.Context, id string, quiet bool) error {
 
 func (t tended) Suspend(ctx context.Context, id string) error {
 	return t.Manager.Suspend(ctx, id, "stopped in memory: nothing happens in it")
+}
+
+// Expire is the heart's; if it removes the sandbox, keys for that alone end too.
+func (t tended) Expire(ctx context.Context, id string) error {
+	err := t.heart.Expire(ctx, id)
+	if _, there := t.Team(id); there {
+		return err
+	}
+	return errors.Join(err, t.keys.Forget(ctx, id))
 }
 
 func (t tended) Pause(ctx context.Context, id string) error {

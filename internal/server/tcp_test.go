@@ -414,6 +414,15 @@ func TestRefusalDoesNotWaitForABody(t *testing.T) {
 	}
 }
 
+// TestOversizedHeadersAreRefused: those of a request that nobody has a key for.
+func TestOversizedHeadersAreRefused(t *testing.T) {
+	p := listen(t, fake{})
+	res := p.ask(t, "GET", "/health", "", "X-Large", strings.Repeat("x", 128<<10))
+	if got, want := res.StatusCode, http.StatusRequestHeaderFieldsTooLarge; got != want || !res.Close {
+		t.Errorf("status = %d, closed: %v; want %d and the end", got, res.Close, want)
+	}
+}
+
 // TestSmuggledRequestsAreOne sends what two servers could read as one request
 // or as two.
 func TestSmuggledRequestsAreOne(t *testing.T) {
