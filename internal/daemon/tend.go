@@ -84,7 +84,7 @@ func (t tended) readGauge(ctx context.Context) {
 		t.log.ErrorContext(ctx, "pool does not say how full it is", "err", err)
 		return
 	}
-	if level, changed := t.gauge.Read(u.Free, u.Total); changed {
+	if level, changed := t.gauge.Read(u.Free, u.Reserved, u.Total); changed {
 		t.log.WarnContext(ctx, "the pool's room is "+level, "free", u.Free, "total", u.Total)
 		t.events.Append(ctx, "pool."+level, "", map[string]string{
 			"free": strconv.FormatInt(u.Free, 10), "total": strconv.FormatInt(u.Total, 10),

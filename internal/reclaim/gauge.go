@@ -10,14 +10,16 @@ const (
 	plenty, low, critical        = "", "low", "critical"
 	lowBelow, criticalBelow, out = 15, 5, 3
 	// lowBytes and criticalBytes are for small pools: machines are held in bytes
-	// (package room), and this is to be told before.
+	// (package room), and this is to be told before. What is kept for machines
+	// counts as gone: snapshots are refused without it.
 	lowBytes, criticalBytes = 1 << 30, 600 << 20
 )
 
-// Read returns the level if it has changed: "low", "critical", or "ok".
-func (g *Gauge) Read(free, total int64) (level string, changed bool) {
+// Read returns the level if it has changed: "low", "critical", or "ok". kept is
+// the part of free that is kept for machines.
+func (g *Gauge) Read(free, kept, total int64) (level string, changed bool) {
 	percent := total / 100
-	criticalAt, lowAt := max(criticalBelow*percent, criticalBytes), max(lowBelow*percent, lowBytes)
+	criticalAt, lowAt := max(criticalBelow*percent, criticalBytes, kept), max(lowBelow*percent, lowBytes, kept+lowBytes)
 	now := g.level
 	switch {
 	case free < criticalAt:
