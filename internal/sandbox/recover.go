@@ -34,6 +34,7 @@ func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 		was := rec.State
 		err := m.settleHistory(ctx, &rec, snaps)
 		if err == nil {
+			// A pause that the host's end came into was for that.
 			rec.Returns = rec.Returns || hostRestarted && rec.State != was
 			known[rec.ID], err = m.recoverOne(ctx, rec, was)
 		}

@@ -94,6 +94,7 @@ func TestPause(t *testing.T) {
 		if h.JSON(&line, "timeline", b.Name); len(line.Snapshots) != 1 || line.Head == left {
 			t.Errorf("after two pauses the timeline is %+v", line)
 		}
+		b.Sh("true")
 	})
 	t.Run("all that run", func(t *testing.T) {
 		if got := h.Must("pause", "--all"); got != "sleeper\n" {
