@@ -23,15 +23,17 @@ const answerLimit = 30 * time.Second
 // answers is how the way down tells the way up what the host says to a change
 // of protocol.
 type answers struct {
-	// waiting has a token once the way down is ready to look at an answer, then
-	// changed says whether it was yes. ended is closed with the way down.
-	waiting chan struct{}
-	changed chan bool
-	ended   chan struct{}
+	// waiting is closed once the way down is ready to look at an answer, ended
+	// once there is no way down any more.
+	waiting, ended chan struct{}
+	// known is closed once the others are set.
+	known   chan struct{}
+	changed bool
+	failed  error
 }
 
 func newAnswers() answers {
-	return answers{make(chan struct{}, 1), make(chan bool, 1), make(chan struct{})}
+	return answers{waiting: make(chan struct{}), ended: make(chan struct{}), known: make(chan struct{})}
 }
 
 // change passes on a request for another protocol and waits for its answer. It
@@ -49,12 +51,8 @@ func (s *session) change(h sniff.Head) (changed bool, err error) {
 	if err := s.pass(h.Size); err != nil {
 		return false, err
 	}
-	select {
-	case changed := <-s.answers.changed:
-		return changed, nil
-	case <-s.answers.ended:
-		return false, net.ErrClosed
-	}
+	<-s.answers.known
+	return s.answers.changed, s.answers.failed
 }
 
 // carryDown carries what the host says. It looks at that only where the guest
@@ -66,13 +64,13 @@ func (s *session) carryDown() error {
 		return err
 	}
 	s.out.SetReadDeadline(time.Now().Add(answerLimit))
-	s.answers.waiting <- struct{}{}
-	changed, err := s.passAnswer()
-	if err != nil {
-		return err
+	close(s.answers.waiting)
+	s.answers.changed, s.answers.failed = s.passAnswer()
+	close(s.answers.known)
+	if s.answers.failed != nil {
+		return s.answers.failed
 	}
 	s.out.SetReadDeadline(time.Time{})
-	s.answers.changed <- changed
 	return s.move(s.guest, s.out, &s.down)
 }
 

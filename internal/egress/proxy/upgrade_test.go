@@ -61,6 +61,24 @@ func TestRefusedWebSocket(t *testing.T) {
 	}
 }
 
+// A host that answers and hangs up at once is heard.
+func TestRefusedWebSocketIsHeard(t *testing.T) {
+	b := newBench(t, 80)
+	const no = "HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\n\r\nno"
+	for range 100 {
+		guest := b.connect()
+		b.say(guest, wish)
+		host := b.accept()
+		b.hear(host, wish)
+		b.say(host, no)
+		host.Close()
+		if all, err := io.ReadAll(guest); err != nil || string(all) != no {
+			t.Fatalf("the guest hears %q, %v", all, err)
+		}
+		guest.Close()
+	}
+}
+
 // Other protocols are not offered to the host, which answers as it always does.
 func TestOffersAreLeftOut(t *testing.T) {
 	b := newBench(t, 80)
