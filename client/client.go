@@ -35,12 +35,20 @@ type Client struct {
 // New returns a client of the daemon that listens on a unix socket. It does
 // not connect yet.
 func New(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return Over(socket, func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
+	})
+}
+
+// Over returns a client of the daemon that dial connects to; at is what errors
+// call it.
+func Over(at string, dial func(context.Context) (net.Conn, error)) *Client {
+	transport := &http.Transport{
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DisableCompression: true,
 	}
-	transport := &http.Transport{DialContext: dial, DisableCompression: true}
-	return &Client{socket: socket, http: plainClient(transport)}
+	return &Client{socket: at, http: plainClient(transport)}
 }
 
 // plainClient returns a client that follows no redirect: the daemon sends

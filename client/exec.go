@@ -40,9 +40,9 @@ type Exec struct {
 	Terminal *Size
 	// Resize changes the size of the terminal. It need not be closed.
 	Resize <-chan Size
-	// Signals are passed on to the program: 15 or 9, the guest knows no
-	// others. One that comes before the program runs ends the call instead.
-	// It need not be closed.
+	// Signals are passed on to the program, those of signal(7) up to 15; an
+	// agent of an earlier release knows 9 and 15 only. One that comes before the
+	// program runs ends the call instead. It need not be closed.
 	Signals <-chan int
 }
 
@@ -55,6 +55,17 @@ var errNotRun = errors.New("interrupted before the program ran")
 // farewell bounds how long a program is told to end that nobody listens to.
 const farewell = 2 * time.Second
 
+// Exit is how a program ended.
+type Exit struct {
+	// Code is what a shell would make of it: 128 and the signal's number if a
+	// signal ended it, 255 if the guest says nothing that makes sense.
+	Code int
+	// Signal is what ended it, 0 if it exited.
+	Signal int
+	// Core says that the guest says that it wrote a core file.
+	Core bool
+}
+
 // Exec runs a program and returns its exit code when it has ended: 128 and
 // the signal's number if a signal ended it. 127 and 126 also mean, as in a
 // shell, that there is no such program and that it cannot be run.
@@ -63,6 +74,12 @@ const farewell = 2 * time.Second
 // cut (ErrCutOff). But if Stdout or Stderr refuse what it writes, it is asked
 // to end, as one is whose pipe has no reader, and Exec returns their error.
 func (c *Client) Exec(ctx context.Context, e Exec) (code int, err error) {
+	exit, err := c.Run(ctx, e)
+	return exit.Code, err
+}
+
+// Run is Exec for those who tell signals from codes.
+func (c *Client) Run(ctx context.Context, e Exec) (exit Exit, err error) {
 	if e.User == "" {
 		e.User = "root"
 	}
@@ -80,19 +97,19 @@ func (c *Client) Exec(ctx context.Context, e Exec) (code int, err error) {
 			err = r.handle(ctx, stream.Msg().GetEvent())
 		}
 		if err != nil {
-			return 0, err
+			return Exit{}, err
 		}
 		err = stream.Err()
 	}
 	switch {
 	case r.end != nil:
-		return exitCode(r.end), nil
+		return exitOf(r.end), nil
 	case context.Cause(ctx) != nil:
-		return 0, context.Cause(ctx)
+		return Exit{}, context.Cause(ctx)
 	case err != nil:
-		return 0, rpcError(err)
+		return Exit{}, rpcError(err)
 	}
-	return 0, ErrCutOff
+	return Exit{}, ErrCutOff
 }
 
 // execution is one program under way.
@@ -244,19 +261,19 @@ func (r *execution) piece(b []byte) *process.ProcessInput {
 	return &process.ProcessInput{Input: &process.ProcessInput_Stdin{Stdin: b}}
 }
 
-// exitCode is what a shell would make of the end of a program. The agent names
-// a signal in the words of Go's syscall package.
-func exitCode(e *process.ProcessEvent_EndEvent) int {
+// exitOf reads the end of a program. The agent names a signal in the words of
+// Go's syscall package.
+func exitOf(e *process.ProcessEvent_EndEvent) Exit {
 	if code := int(e.GetExitCode()); e.GetExited() && code >= 0 && code <= 255 {
-		return code
+		return Exit{Code: code}
 	}
 	const most = 64 // signal(7)
 	name, _ := strings.CutPrefix(e.GetStatus(), "signal: ")
-	name, _ = strings.CutSuffix(name, " (core dumped)")
+	name, core := strings.CutSuffix(name, " (core dumped)")
 	for sig := syscall.Signal(1); sig <= most; sig++ {
 		if sig.String() == name {
-			return 128 + int(sig)
+			return Exit{Code: 128 + int(sig), Signal: int(sig), Core: core}
 		}
 	}
-	return 255
+	return Exit{Code: 255}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 )
@@ -31,4 +32,44 @@ func (c *Client) Port(ctx context.Context, ref string, port uint16, in io.Reader
 		return fmt.Errorf("port %d of %s: %w", port, ref, c.lost(ctx, err))
 	}
 	return nil
+}
+
+// PortConn is a connection to a port in a sandbox. Reads and writes may go on
+// side by side.
+type PortConn struct {
+	io.ReadCloser
+	up  *io.PipeWriter
+	cut context.CancelFunc
+}
+
+// DialPort is Port for those who carry the bytes themselves: it returns when the
+// guest has accepted. ctx is for the connection as well. The caller closes it.
+func (c *Client) DialPort(ctx context.Context, ref string, port uint16) (*PortConn, error) {
+	ctx, cut := context.WithCancel(ctx)
+	body, up := io.Pipe()
+	path := base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, path, body)
+	if err != nil {
+		cut()
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	resp, err := c.send(req)
+	if err != nil {
+		cut()
+		return nil, err
+	}
+	return &PortConn{resp.Body, up, cut}, nil
+}
+
+// Write sends.
+func (p *PortConn) Write(b []byte) (int, error) { return p.up.Write(b) }
+
+// CloseWrite says that nothing more is sent.
+func (p *PortConn) CloseWrite() error { return p.up.Close() }
+
+// Close ends the connection. Repeating it is no error.
+func (p *PortConn) Close() error {
+	p.up.CloseWithError(net.ErrClosed)
+	p.cut()
+	return p.ReadCloser.Close()
 }

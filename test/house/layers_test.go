@@ -67,6 +67,8 @@ var fences = []fence{
 	{pkg: "internal/cli/...", may: []string{"client", "internal/config", "internal/fault"}, why: "the CLI is a client like any other"},
 	{pkg: "internal/server", never: []string{"internal/sandbox", "internal/pool", "internal/vmm/...", "internal/sqlite"},
 		why: "it serves an interface; the daemon puts the sandboxes behind it"},
+	{pkg: "internal/server/ssh/...", may: []string{"client", "internal/durable", "internal/fault"}, why: "what SSH asks for goes through the API, as a client's"},
+	{pkg: "internal/server/local", may: []string{"client"}, why: "it carries what is asked and does not know it"},
 	{pkg: "client", never: []string{"internal/..."}, why: "other modules use it"},
 	{pkg: "cmd/bulkhead-guest", may: []string{"internal/guestd/...", "internal/link", "internal/fault", "proto/..."},
 		never: []string{"database/sql", "github.com/spf13/cobra"}, why: "the guest agent stays small and has no host code"},
@@ -84,6 +86,9 @@ var guestModules = []string{
 	"bulkhead",
 	"connectrpc.com/connect",
 	"github.com/hashicorp/yamux",
+	"github.com/kr/fs",
+	"github.com/pkg/sftp",
+	"golang.org/x/crypto",
 	"golang.org/x/sys",
 	"google.golang.org/protobuf",
 }
