@@ -19,6 +19,7 @@ import (
 	"bulkhead/internal/cli/ports"
 	"bulkhead/internal/cli/power"
 	"bulkhead/internal/cli/secrets"
+	"bulkhead/internal/cli/ssh"
 
 	"github.com/spf13/cobra"
 )
@@ -56,7 +57,7 @@ func New(env Env) *cobra.Command {
 		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart, power.NewRestart,
 		move.NewExport, move.NewImport, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,
-		secrets.NewCommand, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
+		secrets.NewCommand, ssh.NewKeys, ssh.NewConfig, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {
 		root.AddCommand(newCommand(a))
 	}

@@ -157,13 +157,22 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	doors, err := d.doors(ctx, f)
+	shells, err := d.shells(f)
 	if err != nil {
 		return err
 	}
+	doors, err := d.doors(ctx, f)
+	if err != nil {
+		return errors.Join(err, shells.close())
+	}
 	s := server.New(f.Options(d.Log))
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wait := shells.serve(ctx, s.Handler(known))
 	err = s.Serve(ctx, doors...)
+	cancel()
+	err = errors.Join(err, wait())
 	f.Events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err
@@ -328,5 +337,5 @@ func Doctor(c config.Config) []doctor.Check {
 	for _, t := range image.Tools() {
 		o.Tools = append(o.Tools, doctor.Tool(t))
 	}
-	return doctor.Examine(doctor.Local(), o)
+	return append(doctor.Examine(doctor.Local(), o), sshChecks(c)...)
 }

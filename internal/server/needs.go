@@ -70,6 +70,11 @@ func needs() map[string]need {
 		"GET /events":                                  {auth.Read, teams},
 		"GET /events/verified":                         {auth.Read, hosts},
 
+		"GET /ssh":               {auth.Read, teams},
+		"GET /ssh/keys":          {auth.Admin, teams},
+		"POST /ssh/keys":         {auth.Admin, teams},
+		"DELETE /ssh/keys/{key}": {auth.Admin, teams},
+
 		"GET /secrets":             {auth.Read, hosts},
 		"PUT /secrets/{name}":      {auth.Admin, hosts},
 		"DELETE /secrets/{name}":   {auth.Admin, hosts},

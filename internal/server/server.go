@@ -51,6 +51,7 @@ type Options struct {
 	Ports     Ports
 	Secrets   Secrets
 	Parcels   Parcels
+	SSH       SSH
 	Events    Events
 	// EventsVerified checks the log of them.
 	EventsVerified EventsVerified

@@ -22,12 +22,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// folder holds what is ours beside the client's own configuration, include is
-// the line by which that takes it in.
-const (
-	folder  = "bulkhead"
-	include = "Include bulkhead/config"
-)
+// folder holds what is ours beside the client's own configuration.
+const folder = "bulkhead"
 
 type configOptions struct{ dir, host string }
 
@@ -135,19 +131,20 @@ func lay(dir, config, knownHosts string) error {
 	return errors.Join(
 		replace(filepath.Join(dir, folder, "known_hosts"), []byte(knownHosts)),
 		replace(filepath.Join(dir, folder, "config"), []byte(config)),
-		includeIn(filepath.Join(dir, "config")),
+		includeIn(filepath.Join(dir, "config"), filepath.Join(dir, folder, "config")),
 	)
 }
 
 // includeIn has a configuration take in ours, before anything else: what comes
 // after Host is for that host only (ssh_config(5)).
-func includeIn(path string) error {
+func includeIn(path, ours string) error {
+	include := fmt.Sprintf("Include %q", ours) // a relative one would be below ~/.ssh
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for line := range bytes.Lines(old) {
-		if strings.EqualFold(string(bytes.TrimSpace(line)), include) {
+		if string(bytes.TrimSpace(line)) == include {
 			return nil
 		}
 	}

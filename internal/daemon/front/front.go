@@ -45,6 +45,7 @@ type Front struct {
 	Keys      *auth.Keys
 	Vault     *secret.Vault
 	Guard     *caution.Guard
+	Shells    *Shells
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
 	Unhealthy func(id string) string
 	Events    store.Events
@@ -58,7 +59,7 @@ type Front struct {
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
-		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Parcels: parcels{a},
+		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Parcels: parcels{a}, SSH: shells{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}
 }

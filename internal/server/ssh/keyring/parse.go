@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// kinds are the keys that are good enough: no DSA, and no certificates, which
+// kinds are the keys that are good enough. Certificates are not, which
 // would let somebody else decide who comes in.
 func kinds() []string {
 	return []string{
@@ -95,6 +95,12 @@ func newHostKey() ([]byte, error) {
 		return nil, err
 	}
 	return pem.EncodeToMemory(block), nil
+}
+
+// Describe returns a public key as a line of authorized_keys has it, and its
+// fingerprint.
+func Describe(pub ssh.PublicKey) (line, fingerprint string) {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub))), ssh.FingerprintSHA256(pub)
 }
 
 // Fingerprint returns that of the host's key at path; fs.ErrNotExist if it was
