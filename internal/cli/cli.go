@@ -57,7 +57,7 @@ func New(env Env) *cobra.Command {
 		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart, power.NewRestart,
 		move.NewExport, move.NewImport, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,
-		secrets.NewCommand, ssh.NewKeys, ssh.NewConfig, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
+		secrets.NewCommand, ssh.NewKeys, ssh.NewConfig, newMCPCommand, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {
 		root.AddCommand(newCommand(a))
 	}

@@ -43,6 +43,7 @@ import (
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/local"
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
 	"bulkhead/internal/vmm/qemu"
@@ -157,7 +158,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	shells, err := d.shells(f)
+	var api *local.API // needs the server, which needs who asks it
+	asks := func() *local.API { return api }
+	shells, err := d.shells(f, asks)
 	if err != nil {
 		return err
 	}
@@ -165,14 +168,17 @@ func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
 	if err != nil {
 		return errors.Join(err, shells.close())
 	}
-	s := server.New(f.Options(d.Log))
+	opts := f.Options(d.Log)
+	opts.MCP = d.tools(asks)
+	s := server.New(opts)
+	api = local.New(s.Handler(known))
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wait := shells.serve(ctx, s.Handler(known))
+	wait := shells.serve(ctx)
 	err = s.Serve(ctx, doors...)
 	cancel()
-	err = errors.Join(err, wait())
+	err = errors.Join(err, wait(), api.Close())
 	f.Events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err

@@ -2,10 +2,8 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"path/filepath"
 
 	"bulkhead/client"
@@ -23,8 +21,6 @@ import (
 type shells struct {
 	server   *ssh.Server
 	listener net.Listener
-	// asks leads to the API once there is one.
-	asks *local.API
 }
 
 // sshHostKey is where the host's key is.
@@ -44,8 +40,9 @@ func sshChecks(c config.Config) []doctor.Check {
 	return []doctor.Check{{Name: "ssh", Status: doctor.OK, Detail: detail + "; the host's key is " + fingerprint}}
 }
 
-// shells opens what SSH needs, and has front show it.
-func (d *Daemon) shells(f *front.Front) (*shells, error) {
+// shells opens what SSH needs, and has front show it. asks leads to the API once
+// somebody comes in.
+func (d *Daemon) shells(f *front.Front, asks func() *local.API) (*shells, error) {
 	key, err := keyring.HostKey(sshHostKey(d.Config))
 	if err != nil {
 		return nil, err
@@ -59,7 +56,7 @@ func (d *Daemon) shells(f *front.Front) (*shells, error) {
 		HostKey: key, Keys: ring, Event: f.Events.Append, Clock: d.Clock, Log: d.Log,
 		As: func(team, fingerprint string) ssh.Sandboxes {
 			p := auth.Principal{Team: team, Scope: auth.Operate, Key: "ssh " + fingerprint}
-			return s.asks.As(func(ctx context.Context) context.Context { return auth.With(ctx, p) })
+			return asks().As(as(p))
 		},
 	})
 	line, fingerprint := keyring.Describe(key.PublicKey())
@@ -76,14 +73,13 @@ func (d *Daemon) shells(f *front.Front) (*shells, error) {
 
 // serve lets people in until ctx ends. It returns a function that waits for the
 // end of that.
-func (s *shells) serve(ctx context.Context, api http.Handler) (wait func() error) {
-	s.asks = local.New(api)
+func (s *shells) serve(ctx context.Context) (wait func() error) {
 	if s.listener == nil {
-		return s.asks.Close
+		return func() error { return nil }
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.server.Serve(ctx, s.listener) }()
-	return func() error { return errors.Join(<-ended, s.asks.Close()) }
+	return func() error { return <-ended }
 }
 
 // close closes a listener that serves nobody.
@@ -93,7 +89,3 @@ func (s *shells) close() error {
 	}
 	return s.listener.Close()
 }
-
-// known is the guard of what is asked within the daemon: who is asking has been
-// said already.
-func known(next http.Handler) http.Handler { return next }

@@ -61,6 +61,7 @@ func needs() map[string]need {
 		"PUT /sandboxes/{ref}/egress":                  {auth.Admin, teams},
 		"POST /sandboxes/{ref}/egress/rules":           {auth.Admin, teams},
 		"POST /sandboxes/{ref}/egress/test":            {auth.Read, teams},
+		"POST /sandboxes/{ref}/egress/ask":             {auth.Operate, teams},
 		"POST /sandboxes/{ref}/egress/answer":          {auth.Admin, teams},
 		"POST /sandboxes/{ref}/egress/learn":           {auth.Admin, teams},
 		"GET /sandboxes/{ref}/egress/learn":            {auth.Read, teams},
@@ -69,6 +70,8 @@ func needs() map[string]need {
 		"GET /egress/pending":                          {auth.Read, teams},
 		"GET /events":                                  {auth.Read, teams},
 		"GET /events/verified":                         {auth.Read, hosts},
+
+		"POST /mcp": {auth.Read, teams}, // each tool has needs of its own
 
 		"GET /ssh":               {auth.Read, teams},
 		"GET /ssh/keys":          {auth.Admin, teams},

@@ -47,12 +47,15 @@ type Options struct {
 	Snapshots Snapshots
 	Templates Templates
 	Egress    Egress
+	Questions Questions
 	Lessons   Lessons
 	Ports     Ports
 	Secrets   Secrets
 	Parcels   Parcels
 	SSH       SSH
-	Events    Events
+	// MCP serves tools to agents.
+	MCP    http.Handler
+	Events Events
 	// EventsVerified checks the log of them.
 	EventsVerified EventsVerified
 	// Info describes the daemon.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"bulkhead/client"
 	"bulkhead/internal/egress/policy"
@@ -146,18 +147,29 @@ func (b borders) TestEgress(_ context.Context, ref, destination string) (client.
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}
-	name, number := splitDestination(destination)
-	port, err := strconv.ParseUint(number, 10, 16)
-	if err != nil || port == 0 {
-		return client.EgressVerdict{}, fault.New(fault.Invalid, "%q has no port from 1 to 65535", destination).Hint("write NAME:PORT")
-	}
-	to := policy.Destination{Name: name, Port: uint16(port)}
-	if a, err := netip.ParseAddr(name); err == nil {
-		to = policy.Destination{Addr: a, Port: uint16(port)}
+	to, err := parseDestination(destination)
+	if err != nil {
+		return client.EgressVerdict{}, err
 	}
 	v, err := b.Border.Test(id, to)
 	return client.EgressVerdict{Destination: destination, Allowed: v.Action == policy.Allow, Rule: v.Rule}, err
 }
+
+// parseDestination reads "name:port" or "address:port".
+func parseDestination(s string) (policy.Destination, error) {
+	name, number := splitDestination(s)
+	port, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || port == 0 || name == "" || len(name) > maxDestination || strings.ContainsFunc(name, unicode.IsSpace) {
+		return policy.Destination{}, fault.New(fault.Invalid, "%.80q is no name with a port from 1 to 65535", s).Hint("write NAME:PORT")
+	}
+	if a, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return policy.Destination{Addr: a, Port: uint16(port)}, nil
+	}
+	return policy.Destination{Name: strings.ToLower(name), Port: uint16(port)}, nil
+}
+
+// maxDestination is the length of the longest name (RFC 1035, section 2.3.4).
+const maxDestination = 255
 
 // splitDestination takes the ports off "name:443", "*.name:80,443" or
 // "10.0.0.0/8:5432"; "" if there are none. "fd00::/8" has none.

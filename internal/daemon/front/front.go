@@ -58,7 +58,7 @@ type Front struct {
 // Options returns what a server shows.
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
-		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
+		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a}, Questions: borders{a},
 		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Parcels: parcels{a}, SSH: shells{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}

@@ -64,7 +64,7 @@ func (b borders) usable(name string, s policy.Secret) string {
 	return line
 }
 
-// EgressPending implements server.Egress.
+// EgressPending implements server.Questions.
 func (b borders) EgressPending(ctx context.Context) ([]client.EgressQuestion, error) {
 	var all []client.EgressQuestion
 	for _, s := range b.seen(ctx) {
@@ -84,7 +84,21 @@ func (b borders) EgressPending(ctx context.Context) ([]client.EgressQuestion, er
 // maxApproval bounds how long an approval counts without being a rule.
 const maxApproval = 30 * 24 * time.Hour
 
-// AnswerEgress implements server.Egress.
+// AskEgress implements server.Questions.
+func (b borders) AskEgress(ctx context.Context, ref, destination string) (client.EgressVerdict, error) {
+	id, err := b.id(ref)
+	if err != nil {
+		return client.EgressVerdict{}, err
+	}
+	to, err := parseDestination(destination)
+	if err != nil {
+		return client.EgressVerdict{}, err
+	}
+	allow, words, err := b.Border.Ask(ctx, id, to)
+	return client.EgressVerdict{Destination: destination, Allowed: allow, Rule: words}, err
+}
+
+// AnswerEgress implements server.Questions.
 func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAnswer) error {
 	id, err := b.id(ref)
 	if err != nil {
@@ -93,6 +107,20 @@ func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAn
 	lasts := time.Duration(a.ForSeconds) * time.Second
 	if a.ForSeconds < 0 || a.ForSeconds > int(maxApproval/time.Second) {
 		return fault.New(fault.Invalid, "an approval counts for at most %s", maxApproval).Hint("make it a rule: --always")
+	}
+	if a.Allow && !a.Always {
+		to, err := parseDestination(a.Destination)
+		if err != nil {
+			return err
+		}
+		v, err := b.Border.Test(id, to)
+		if err != nil {
+			return err
+		}
+		if v.Action == policy.Deny {
+			return fault.New(fault.Invalid, "the policy refuses %s whatever is answered: %s", a.Destination, v.Rule).
+				Hint("change it: bulkhead egress approve %s %s --always", ref, a.Destination)
+		}
 	}
 	if a.Always {
 		rule := client.EgressRuleRequest{Destination: a.Destination, Allow: a.Allow}
