@@ -101,7 +101,7 @@ func (c *Client) WriteFile(ctx context.Context, ref, path string, data []byte) e
 }
 
 func (c *Client) fileRequest(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, method, base+"/files?"+url.Values{"path": {path}}.Encode(), body)
+	req, err := http.NewRequestWithContext(ctx, method, c.way.Base+"/files?"+url.Values{"path": {path}}.Encode(), body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
@@ -110,7 +110,7 @@ func (c *Client) fileRequest(ctx context.Context, method, path string, body io.R
 
 // ListFolder lists a folder, and those below it down to a depth of at least 1.
 func (c *Client) ListFolder(ctx context.Context, ref, path string, depth int) ([]Entry, error) {
-	rpc := filesystemconnect.NewFilesystemClient(plainClient(guest{c, ref, "root"}), base, connect.WithReadMaxBytes(maxListing))
+	rpc := filesystemconnect.NewFilesystemClient(plainClient(guest{c, ref, "root"}), c.way.Base, connect.WithReadMaxBytes(maxListing))
 	resp, err := rpc.ListDir(ctx, connect.NewRequest(&filesystem.ListDirRequest{Path: path, Depth: uint32(max(1, depth))}))
 	if err != nil {
 		return nil, rpcError(err)

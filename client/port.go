@@ -17,7 +17,7 @@ import (
 func (c *Client) Port(ctx context.Context, ref string, port uint16, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	path := base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
+	path := c.way.Base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
 	// The reader alone: in is the caller's to close.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, path, struct{ io.Reader }{in})
 	if err != nil {
@@ -47,7 +47,7 @@ type PortConn struct {
 func (c *Client) DialPort(ctx context.Context, ref string, port uint16) (*PortConn, error) {
 	ctx, cut := context.WithCancel(ctx)
 	body, up := io.Pipe()
-	path := base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
+	path := c.way.Base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, path, body)
 	if err != nil {
 		cut()

@@ -3,11 +3,15 @@ package daemon
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"time"
 
 	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/certs"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
+	"bulkhead/internal/server/quota"
 )
 
 // doors opens every way in that the configuration says. On error none is open.
@@ -26,7 +30,7 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door
 	doors = append(doors, server.Door{Listener: l, Guard: server.Root})
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
 
-	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins}
+	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins, Quota: quota.New(d.Config.Limits.Requests, time.Now), Log: d.Log}
 	if d.Config.Listen != "" {
 		l, err := entry.Plain(ctx, d.Config.Listen)
 		if err != nil {
@@ -35,5 +39,27 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door
 		doors = append(doors, server.Door{Listener: l, Guard: g.Guard})
 		d.Log.InfoContext(ctx, "daemon serves", "url", "http://"+l.Addr().String())
 	}
+	if d.Config.ListenTLS != "" {
+		cert, err := d.certificate(ctx)
+		if err != nil {
+			return doors, err
+		}
+		l, err := entry.TLS(ctx, d.Config.ListenTLS, cert)
+		if err != nil {
+			return doors, err
+		}
+		doors = append(doors, server.Door{Listener: l, Guard: g.Guard})
+		d.Log.InfoContext(ctx, "daemon serves", "url", "https://"+l.Addr().String(), "domain", d.Config.Domain)
+	}
 	return doors, nil
+}
+
+// certificate is what is shown to those who come by TLS.
+func (d *Daemon) certificate(ctx context.Context) (certs.Getter, error) {
+	if d.Config.TLSCert != "" {
+		return certs.Files(d.Config.TLSCert, d.Config.TLSKey)
+	}
+	dir := filepath.Join(d.Config.StateDir, "tls")
+	d.Log.InfoContext(ctx, "clients must trust the host's own authority", "ca", filepath.Join(dir, certs.CAFile))
+	return certs.Own(dir, d.Config.Domain, d.Clock)
 }

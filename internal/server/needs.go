@@ -78,6 +78,9 @@ func needs() map[string]need {
 		"POST /ssh/keys":         {auth.Admin, teams},
 		"DELETE /ssh/keys/{key}": {auth.Admin, teams},
 
+		"GET /keys":                {auth.Admin, hosts},
+		"POST /keys":               {auth.Admin, hosts},
+		"DELETE /keys/{name}":      {auth.Admin, hosts},
 		"GET /secrets":             {auth.Read, hosts},
 		"PUT /secrets/{name}":      {auth.Admin, hosts},
 		"DELETE /secrets/{name}":   {auth.Admin, hosts},

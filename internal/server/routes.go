@@ -54,6 +54,7 @@ func (s *Server) routes() {
 	s.parcelRoutes()
 	s.egressRoutes()
 	s.secretRoutes()
+	s.keyRoutes()
 	s.sshRoutes()
 	s.stream("POST /mcp", func(w http.ResponseWriter, r *http.Request) error {
 		s.MCP.ServeHTTP(w, r)

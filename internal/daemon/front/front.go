@@ -31,6 +31,7 @@ import (
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/token"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -43,6 +44,7 @@ type Front struct {
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
 	Keys      *auth.Keys
+	Tokens    token.Seed
 	Vault     *secret.Vault
 	Guard     *caution.Guard
 	Shells    *Shells
@@ -59,7 +61,8 @@ type Front struct {
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a}, Questions: borders{a},
-		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Parcels: parcels{a}, SSH: shells{a},
+		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
+		SSH:    shells{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}
 }
@@ -188,7 +191,18 @@ func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest)
 	return all, err
 }
 
-func (s sandboxes) Remove(ctx context.Context, ref string) error { return s.Manager.Remove(ctx, ref) }
+// Remove implements server.Sandboxes. Keys that are for the sandbox alone end with
+// it.
+func (s sandboxes) Remove(ctx context.Context, ref string) error {
+	b, err := s.Manager.Get(ref)
+	if err != nil {
+		return err
+	}
+	if err := s.Manager.Remove(ctx, string(b.ID)); err != nil {
+		return err
+	}
+	return s.Keys.Forget(context.WithoutCancel(ctx), string(b.ID))
+}
 
 func (s sandboxes) Console(_ context.Context, ref string) (string, error) {
 	return s.Manager.Console(ref)

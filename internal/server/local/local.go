@@ -49,7 +49,7 @@ func New(h http.Handler) *API {
 // As returns a client; who puts the one who is asking into the context of each
 // of its requests. The caller closes it.
 func (a *API) As(who func(context.Context) context.Context) *client.Client {
-	return client.Over("this daemon", func(ctx context.Context) (net.Conn, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		near, far := net.Pipe()
 		select {
 		case a.dialed <- &conn{far, who}:
@@ -59,6 +59,9 @@ func (a *API) As(who func(context.Context) context.Context) *client.Client {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+	}
+	return client.Over(client.Way{
+		Where: "this daemon", Base: "http://bulkhead", Transport: &http.Transport{DialContext: dial, DisableCompression: true},
 	})
 }
 
