@@ -31,11 +31,11 @@ func kinds() []string {
 func read(line string) (pub ssh.PublicKey, comment string, err error) {
 	line = strings.TrimSpace(line)
 	hint := "give the content of a file like ~/.ssh/id_ed25519.pub"
+	if strings.HasPrefix(line, "-----BEGIN") && strings.Contains(line, "PRIVATE KEY") {
+		return nil, "", fault.New(fault.Invalid, "that is a private key: nobody but you should have it").Hint("%s", hint)
+	}
 	if len(line) > maxLine || strings.ContainsAny(line, "\r\n") {
 		return nil, "", fault.New(fault.Invalid, "that is not one public key").Hint("%s", hint)
-	}
-	if strings.Contains(line, "PRIVATE KEY") {
-		return nil, "", fault.New(fault.Invalid, "that is a private key: nobody but you should have it").Hint("%s", hint)
 	}
 	pub, comment, options, _, err := ssh.ParseAuthorizedKey([]byte(line))
 	if err != nil {
