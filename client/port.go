@@ -15,20 +15,16 @@ import (
 // was cut. in may be read a little longer. The error is of kind "unavailable"
 // if nothing listens there.
 func (c *Client) Port(ctx context.Context, ref string, port uint16, in io.Reader, out io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	path := c.way.Base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
-	// The reader alone: in is the caller's to close.
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, path, struct{ io.Reader }{in})
-	if err != nil {
-		return fmt.Errorf("make request: %w", err)
-	}
-	resp, err := c.send(req)
+	conn, err := c.DialPort(ctx, ref, port)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(out, resp.Body); err != nil {
+	defer conn.Close()
+	go func() { // not waited for: nothing interrupts a read
+		_, err := io.Copy(conn, in)
+		conn.up.CloseWithError(err)
+	}()
+	if _, err := io.Copy(out, conn); err != nil {
 		return fmt.Errorf("port %d of %s: %w", port, ref, c.lost(ctx, err))
 	}
 	return nil

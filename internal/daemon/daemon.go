@@ -151,27 +151,27 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	var api *local.API // needs the server, which needs who asks it
-	asks := func() *local.API { return api }
-	shells, err := d.shells(f, asks)
+	a := &asker{}
+	people, err := d.shells(f, a)
 	if err != nil {
 		return err
 	}
 	doors, err := d.doors(ctx, f)
 	if err != nil {
-		return errors.Join(err, shells.close())
+		return errors.Join(err, people.Close())
 	}
 	opts := f.Options(d.Log)
-	opts.MCP = d.tools(asks)
+	opts.SSH, opts.MCP = people, d.tools(a)
 	s := server.New(opts)
-	api = local.New(s.Handler(known))
+	a.api = local.New(s.Handler(known))
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wait := shells.serve(ctx)
+	left := make(chan error, 1)
+	go func() { left <- people.Serve(ctx) }()
 	err = s.Serve(ctx, doors...)
 	cancel()
-	err = errors.Join(err, wait(), api.Close())
+	err = errors.Join(err, <-left, a.api.Close())
 	f.Events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err

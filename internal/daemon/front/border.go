@@ -3,11 +3,8 @@ package front
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
 
 	"bulkhead/client"
 	"bulkhead/internal/egress/policy"
@@ -111,7 +108,7 @@ func (b borders) AddEgressRule(ctx context.Context, ref string, req client.Egres
 	if err != nil {
 		return client.Egress{}, err
 	}
-	target, ports := splitDestination(req.Destination)
+	target, ports := policy.SplitDestination(req.Destination)
 	list, err := policy.ParsePorts(ports)
 	if err != nil {
 		return client.Egress{}, err
@@ -147,36 +144,10 @@ func (b borders) TestEgress(_ context.Context, ref, destination string) (client.
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}
-	to, err := parseDestination(destination)
+	to, err := policy.ParseDestination(destination)
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}
 	v, err := b.Border.Test(id, to)
 	return client.EgressVerdict{Destination: destination, Allowed: v.Action == policy.Allow, Rule: v.Rule}, err
-}
-
-// parseDestination reads "name:port" or "address:port".
-func parseDestination(s string) (policy.Destination, error) {
-	name, number := splitDestination(s)
-	port, err := strconv.ParseUint(number, 10, 16)
-	if err != nil || port == 0 || name == "" || len(name) > maxDestination || strings.ContainsFunc(name, unicode.IsSpace) {
-		return policy.Destination{}, fault.New(fault.Invalid, "%.80q is no name with a port from 1 to 65535", s).Hint("write NAME:PORT")
-	}
-	if a, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-		return policy.Destination{Addr: a, Port: uint16(port)}, nil
-	}
-	return policy.Destination{Name: strings.ToLower(name), Port: uint16(port)}, nil
-}
-
-// maxDestination is the length of the longest name (RFC 1035, section 2.3.4).
-const maxDestination = 255
-
-// splitDestination takes the ports off "name:443", "*.name:80,443" or
-// "10.0.0.0/8:5432"; "" if there are none. "fd00::/8" has none.
-func splitDestination(s string) (target, ports string) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 || i == len(s)-1 || strings.Trim(s[i+1:], "0123456789,-") != "" {
-		return s, ""
-	}
-	return s[:i], s[i+1:]
 }

@@ -47,7 +47,6 @@ type Front struct {
 	Tokens    token.Seed
 	Vault     *secret.Vault
 	Guard     *caution.Guard
-	Shells    *Shells
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
 	Unhealthy func(id string) string
 	Events    store.Events
@@ -62,7 +61,6 @@ func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a}, Questions: borders{a},
 		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
-		SSH:    shells{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}
 }

@@ -90,7 +90,7 @@ func (b borders) AskEgress(ctx context.Context, ref, destination string) (client
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}
-	to, err := parseDestination(destination)
+	to, err := policy.ParseDestination(destination)
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}
@@ -109,7 +109,7 @@ func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAn
 		return fault.New(fault.Invalid, "an approval counts for at most %s", maxApproval).Hint("make it a rule: --always")
 	}
 	if a.Allow && !a.Always {
-		to, err := parseDestination(a.Destination)
+		to, err := policy.ParseDestination(a.Destination)
 		if err != nil {
 			return err
 		}

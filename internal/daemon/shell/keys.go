@@ -1,4 +1,4 @@
-package front
+package shell
 
 import (
 	"context"
@@ -10,28 +10,19 @@ import (
 	"bulkhead/internal/server/ssh/keyring"
 )
 
-// Shells is how people come in by SSH.
-type Shells struct {
-	Ring *keyring.Ring
-	Info client.SSHInfo
-	// Drop cuts the connections that a team has by a key.
-	Drop func(team, fingerprint string)
-}
-
-// shells is the server's SSH.
-type shells struct{ *Front }
-
-func (s shells) SSHInfo() client.SSHInfo { return s.Shells.Info }
+// SSHInfo implements server.SSH.
+func (d *Door) SSHInfo() client.SSHInfo { return d.info }
 
 // keys are those of the teams that who is asking sees.
-func (s shells) keys(ctx context.Context) []keyring.Key {
+func (d *Door) keys(ctx context.Context) []keyring.Key {
 	p := auth.From(ctx)
-	return slices.DeleteFunc(s.Shells.Ring.List(), func(k keyring.Key) bool { return !p.Sees(k.Team, p.Sandbox) })
+	return slices.DeleteFunc(d.ring.List(), func(k keyring.Key) bool { return !p.Sees(k.Team, p.Sandbox) })
 }
 
-func (s shells) SSHKeys(ctx context.Context) ([]client.SSHKey, error) {
+// SSHKeys implements server.SSH.
+func (d *Door) SSHKeys(ctx context.Context) ([]client.SSHKey, error) {
 	var all []client.SSHKey
-	for _, k := range s.keys(ctx) {
+	for _, k := range d.keys(ctx) {
 		all = append(all, wireSSHKey(k))
 	}
 	return all, nil
@@ -41,7 +32,8 @@ func wireSSHKey(k keyring.Key) client.SSHKey {
 	return client.SSHKey{Name: k.Name, Team: k.Team, Fingerprint: k.Fingerprint(), AddedAt: k.Added}
 }
 
-func (s shells) AddSSHKey(ctx context.Context, req client.SSHKeyRequest) (client.SSHKey, error) {
+// AddSSHKey implements server.SSH.
+func (d *Door) AddSSHKey(ctx context.Context, req client.SSHKeyRequest) (client.SSHKey, error) {
 	p := auth.From(ctx)
 	team := req.Team
 	if team == "" {
@@ -53,16 +45,17 @@ func (s shells) AddSSHKey(ctx context.Context, req client.SSHKeyRequest) (client
 	if !p.Sees(team, p.Sandbox) {
 		return client.SSHKey{}, fault.New(fault.Denied, "key %s is not of team %s", p.Key, team)
 	}
-	k, err := s.Shells.Ring.Add(team, req.Name, req.Key)
+	k, err := d.ring.Add(team, req.Name, req.Key)
 	if err != nil {
 		return client.SSHKey{}, err
 	}
-	s.Events.Append(ctx, "ssh.key_added", "", map[string]string{"team": team, "name": k.Name, "key": k.Fingerprint(), "by": p.Named()})
+	d.event(ctx, "ssh.key_added", "", map[string]string{"team": team, "name": k.Name, "key": k.Fingerprint(), "by": p.Named()})
 	return wireSSHKey(k), nil
 }
 
-func (s shells) RemoveSSHKey(ctx context.Context, ref, team string) error {
-	fits := slices.DeleteFunc(s.keys(ctx), func(k keyring.Key) bool {
+// RemoveSSHKey implements server.SSH.
+func (d *Door) RemoveSSHKey(ctx context.Context, ref, team string) error {
+	fits := slices.DeleteFunc(d.keys(ctx), func(k keyring.Key) bool {
 		return k.Name != ref && k.Fingerprint() != ref || team != "" && k.Team != team
 	})
 	switch {
@@ -71,12 +64,12 @@ func (s shells) RemoveSSHKey(ctx context.Context, ref, team string) error {
 	case len(fits) > 1:
 		return fault.New(fault.Invalid, "%d teams have a key %.80q", len(fits), ref).Hint("say whose: --team")
 	}
-	k, err := s.Shells.Ring.Remove(fits[0].Team, fits[0].Name)
+	k, err := d.ring.Remove(fits[0].Team, fits[0].Name)
 	if err != nil {
 		return err
 	}
-	s.Shells.Drop(k.Team, k.Fingerprint())
-	s.Events.Append(ctx, "ssh.key_removed", "", map[string]string{
+	d.server.Drop(k.Team, k.Fingerprint())
+	d.event(ctx, "ssh.key_removed", "", map[string]string{
 		"team": k.Team, "name": k.Name, "key": k.Fingerprint(), "by": auth.From(ctx).Named(),
 	})
 	return nil

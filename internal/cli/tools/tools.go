@@ -1,4 +1,5 @@
-package cli
+// Package tools is the command by which an agent has tools for its sandboxes.
+package tools
 
 import (
 	"context"
@@ -10,7 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newMCPCommand(a *app.App) *cobra.Command {
+// NewCommand returns it.
+func NewCommand(a *app.App) *cobra.Command {
 	var only string
 	c := &cobra.Command{
 		Use:   "mcp",
@@ -20,13 +22,13 @@ func newMCPCommand(a *app.App) *cobra.Command {
 			"it has one machine and sees no other. By HTTP, the same is at /mcp of the daemon.",
 		Example: "  bulkhead mcp --sandbox otter",
 		Args:    cobra.NoArgs,
-		RunE:    a.Ask(func(ctx context.Context, _ []string) error { return runMCP(ctx, a, only) }),
+		RunE:    a.Ask(func(ctx context.Context, _ []string) error { return run(ctx, a, only) }),
 	}
 	c.Flags().StringVar(&only, "sandbox", "", "the one sandbox that there is for the agent (all)")
 	return c
 }
 
-func runMCP(ctx context.Context, a *app.App, only string) error {
+func run(ctx context.Context, a *app.App, only string) error {
 	if only != "" {
 		s, err := a.API.Sandbox(ctx, only)
 		if err != nil {
