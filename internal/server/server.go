@@ -67,14 +67,20 @@ type Options struct {
 	EventsVerified EventsVerified
 	// Info describes the daemon.
 	Info Info
-	Log  *slog.Logger
+	// Ready says why the daemon cannot do its work although it runs.
+	Ready Ready
+	// Metrics counts what is answered; nil for nobody.
+	Metrics Metrics
+	Log     *slog.Logger
 }
 
 // Server is the API.
 type Server struct {
 	Options
-	mux     *http.ServeMux
-	ingress *ingress.Proxy
+	mux *http.ServeMux
+	// bodyTimeout is how long a JSON body may take.
+	bodyTimeout time.Duration
+	ingress     *ingress.Proxy
 	// answering has the requests under way, of connections that are the server's
 	// no more too.
 	answering sync.WaitGroup
@@ -85,7 +91,7 @@ type Server struct {
 
 // New returns the API of the given parts.
 func New(opts Options) *Server {
-	s := &Server{Options: opts, mux: http.NewServeMux()}
+	s := &Server{Options: opts, mux: http.NewServeMux(), bodyTimeout: bodyTimeout}
 	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()

@@ -77,6 +77,9 @@ func listen(t *testing.T, f fake) *port {
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
 		Ports: f.fakePorts, Ingress: f.fakePorts, Tokens: seed, Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
 	})
+	if f.impatient {
+		s.Impatient()
+	}
 	l, err := entry.Plain(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -239,6 +242,30 @@ func TestTooManyRequestsAreToldWhenToComeBack(t *testing.T) {
 	}
 }
 
+// TestStrangersHoldNoConnections: there are so many, for all.
+func TestStrangersHoldNoConnections(t *testing.T) {
+	f := guestWorld(t)
+	f.fakeSandboxes.list = func(context.Context) ([]client.Sandbox, error) { return nil, nil }
+	p := listen(t, f)
+	key := p.key(t, auth.Key{Team: "a", Scope: auth.Read})
+	for name, tt := range map[string]struct {
+		path    string
+		headers []string
+		closed  bool
+	}{
+		"without a key":     {"/v2/sandboxes", nil, true},
+		"with a wrong key":  {"/v2/sandboxes", []string{"X-API-Key", "e2b_" + strings.Repeat("0", 40)}, true},
+		"who ask if it is":  {"/health", nil, true},
+		"by a foreign name": {"/health", []string{"Host", "evil.example"}, true},
+		"to no sandbox":     {"/health", to("inone", "49983"), true},
+		"but with a key":    {"/v2/sandboxes", []string{"X-API-Key", key}, false},
+	} {
+		if res := p.ask(t, "GET", tt.path, "", tt.headers...); res.Close != tt.closed {
+			t.Errorf("%s: %s, closed: %v, want %v", name, res.Status, res.Close, tt.closed)
+		}
+	}
+}
+
 func TestOthersSeeNoInternalErrors(t *testing.T) {
 	var f fake
 	f.fakeSandboxes.list = func(context.Context) ([]client.Sandbox, error) {
@@ -336,6 +363,63 @@ func TestPreflightIsForAllowedOriginsAlone(t *testing.T) {
 		if got := res.Header.Get("Access-Control-Allow-Origin"); got != want {
 			t.Errorf("%s: allowed %q, want %q", origin, got, want)
 		}
+	}
+}
+
+// TestSlowBodyIsRefused sends the beginning of a body and no more.
+func TestSlowBodyIsRefused(t *testing.T) {
+	p := listen(t, fake{impatient: true})
+	key := p.key(t, auth.Key{Team: "a", Scope: auth.Operate})
+	c, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "POST /v2/sandboxes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: %s\r\nContent-Length: 100\r\n\r\n{", key); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); res.StatusCode != 504 || !strings.Contains(string(b), "took longer than") {
+		t.Errorf("answer = %d %s, %v", res.StatusCode, b, err)
+	}
+}
+
+// TestRefusalDoesNotWaitForABody: who may not ask is told at once.
+func TestRefusalDoesNotWaitForABody(t *testing.T) {
+	p := listen(t, fake{})
+	for _, head := range []string{
+		"POST /v2/sandboxes HTTP/1.1\r\nHost: localhost\r\n", "POST /sandboxes/ia/ports/80 HTTP/1.1\r\nHost: localhost\r\n",
+		"POST /v2/sandboxes HTTP/1.1\r\nHost: evil.example\r\n", "POST /x HTTP/1.1\r\nHost: localhost\r\nE2b-Sandbox-Id: ia\r\nE2b-Sandbox-Port: 49983\r\n",
+	} {
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 401 && res.StatusCode != 421 {
+			t.Errorf("%q: %s", head, res.Status)
+		}
+	}
+}
+
+// TestOversizedHeadersAreRefused: those of a request that nobody has a key for.
+func TestOversizedHeadersAreRefused(t *testing.T) {
+	p := listen(t, fake{})
+	res := p.ask(t, "GET", "/health", "", "X-Large", strings.Repeat("x", 128<<10))
+	if got, want := res.StatusCode, http.StatusRequestHeaderFieldsTooLarge; got != want || !res.Close {
+		t.Errorf("status = %d, closed: %v; want %d and the end", got, res.Close, want)
 	}
 }
 
