@@ -30,10 +30,10 @@ func (c *Client) Port(ctx context.Context, ref string, port uint16, in io.Reader
 	return nil
 }
 
-// PortConn is a connection to a port in a sandbox. Reads and writes may go on
-// side by side.
+// PortConn is a connection to a port in a sandbox, read and written at once.
 type PortConn struct {
 	io.ReadCloser
+	io.Writer
 	up  *io.PipeWriter
 	cut context.CancelFunc
 }
@@ -54,11 +54,8 @@ func (c *Client) DialPort(ctx context.Context, ref string, port uint16) (*PortCo
 		cut()
 		return nil, err
 	}
-	return &PortConn{resp.Body, up, cut}, nil
+	return &PortConn{resp.Body, up, up, cut}, nil
 }
-
-// Write sends.
-func (p *PortConn) Write(b []byte) (int, error) { return p.up.Write(b) }
 
 // CloseWrite says that nothing more is sent.
 func (p *PortConn) CloseWrite() error { return p.up.Close() }

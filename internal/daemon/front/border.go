@@ -139,12 +139,16 @@ func changed(p *policy.Policy, target string, ports []policy.PortRange, req clie
 	return p.Deny(target, ports, "")
 }
 
-func (b borders) TestEgress(_ context.Context, ref, destination string) (client.EgressVerdict, error) {
-	id, err := b.id(ref)
-	if err != nil {
-		return client.EgressVerdict{}, err
+// aim finds a sandbox and reads a destination.
+func (b borders) aim(ref, destination string) (id string, to policy.Destination, err error) {
+	if id, err = b.id(ref); err == nil {
+		to, err = policy.ParseDestination(destination)
 	}
-	to, err := policy.ParseDestination(destination)
+	return id, to, err
+}
+
+func (b borders) TestEgress(_ context.Context, ref, destination string) (client.EgressVerdict, error) {
+	id, to, err := b.aim(ref, destination)
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}

@@ -86,11 +86,7 @@ const maxApproval = 30 * 24 * time.Hour
 
 // AskEgress implements server.Questions.
 func (b borders) AskEgress(ctx context.Context, ref, destination string) (client.EgressVerdict, error) {
-	id, err := b.id(ref)
-	if err != nil {
-		return client.EgressVerdict{}, err
-	}
-	to, err := policy.ParseDestination(destination)
+	id, to, err := b.aim(ref, destination)
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}
@@ -109,17 +105,8 @@ func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAn
 		return fault.New(fault.Invalid, "an approval counts for at most %s", maxApproval).Hint("make it a rule: --always")
 	}
 	if a.Allow && !a.Always {
-		to, err := policy.ParseDestination(a.Destination)
-		if err != nil {
+		if err := b.answerable(ref, a.Destination); err != nil {
 			return err
-		}
-		v, err := b.Border.Test(id, to)
-		if err != nil {
-			return err
-		}
-		if v.Action == policy.Deny {
-			return fault.New(fault.Invalid, "the policy refuses %s whatever is answered: %s", a.Destination, v.Rule).
-				Hint("change it: bulkhead egress approve %s %s --always", ref, a.Destination)
 		}
 	}
 	if a.Always {
@@ -129,4 +116,19 @@ func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAn
 		}
 	}
 	return b.Border.Answer(ctx, id, a.Destination, egress.Answer{Allow: a.Allow, For: lasts})
+}
+
+// answerable returns an error for a destination that the policy refuses whatever
+// is answered: it was asked for as such, not by a connection.
+func (b borders) answerable(ref, destination string) error {
+	id, to, err := b.aim(ref, destination)
+	if err != nil {
+		return err
+	}
+	v, err := b.Border.Test(id, to)
+	if err == nil && v.Action == policy.Deny {
+		err = fault.New(fault.Invalid, "the policy refuses %s whatever is answered: %s", destination, v.Rule).
+			Hint("change it: bulkhead egress approve %s %s --always", ref, destination)
+	}
+	return err
 }
