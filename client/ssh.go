@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net/url"
 	"time"
 )
 
@@ -9,8 +10,7 @@ import (
 type SSHInfo struct {
 	// Address is where it is served, "" for nowhere.
 	Address string `json:"address"`
-	// HostKey is the host's public key as a line of known_hosts has it, after the
-	// name. Fingerprint is that of the key.
+	// HostKey is what known_hosts has after the name.
 	HostKey     string `json:"hostKey"`
 	Fingerprint string `json:"fingerprint"`
 }
@@ -50,8 +50,8 @@ func (c *Client) AddSSHKey(ctx context.Context, req SSHKeyRequest) (k SSHKey, er
 	return k, err
 }
 
-// RemoveSSHKey removes a key by its name or fingerprint, and cuts the
-// connections that were made with it.
-func (c *Client) RemoveSSHKey(ctx context.Context, ref string) error {
-	return c.call(ctx, "DELETE", "/ssh/keys/"+segment(ref), nil, nil)
+// RemoveSSHKey removes a key by its name or fingerprint, and cuts what was
+// connected with it. team is "" unless several have such a key.
+func (c *Client) RemoveSSHKey(ctx context.Context, ref, team string) error {
+	return c.call(ctx, "DELETE", "/ssh/keys/"+segment(ref)+"?team="+url.QueryEscape(team), nil, nil)
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -48,8 +49,9 @@ func NewConfig(a *app.App) *cobra.Command {
 // written is the answer.
 type written struct {
 	client.SSHInfo
-	File  string   `json:"file"`
-	Hosts []string `json:"hosts"`
+	File string `json:"file"`
+	// Names are the sandboxes that NAME.bulkhead leads to.
+	Names []string `json:"names"`
 }
 
 func runConfig(ctx context.Context, a *app.App, o configOptions) error {
@@ -75,27 +77,30 @@ func runConfig(ctx context.Context, a *app.App, o configOptions) error {
 	if err != nil {
 		return err
 	}
-	answer := written{SSHInfo: info, File: filepath.Join(o.dir, folder, "config"), Hosts: []string{}}
+	names := []string{}
 	for _, b := range boxes {
-		answer.Hosts = append(answer.Hosts, b.Name+".bulkhead")
+		names = append(names, b.Name)
 	}
-	text, err := configuration(o, info, boxes)
+	slices.Sort(names)
+	names = slices.Compact(names) // teams may have the same; a key knows its own
+	text, err := configuration(o, info, names)
 	if err == nil {
 		err = lay(o.dir, text, "bulkhead "+info.HostKey+"\n")
 	}
 	if err != nil {
 		return err
 	}
+	answer := written{info, filepath.Join(o.dir, folder, "config"), names}
 	return a.Answer(answer, func(w io.Writer) {
-		for _, h := range answer.Hosts {
-			fmt.Fprintf(w, "ssh %s\n", show.OneLine(h))
+		for _, name := range names {
+			fmt.Fprintf(w, "ssh %s.bulkhead\n", show.OneLine(name))
 		}
 		a.Say("wrote %s; this host's key is %s", answer.File, info.Fingerprint)
 	})
 }
 
 // configuration is the text of ssh_config(5).
-func configuration(o configOptions, info client.SSHInfo, boxes []client.Sandbox) (string, error) {
+func configuration(o configOptions, info client.SSHInfo, names []string) (string, error) {
 	host, port, err := net.SplitHostPort(info.Address)
 	if err != nil {
 		return "", fmt.Errorf("the daemon serves SSH at %q: %w", info.Address, err)
@@ -105,8 +110,8 @@ func configuration(o configOptions, info client.SSHInfo, boxes []client.Sandbox)
 	}
 	var b strings.Builder
 	b.WriteString("# Written by bulkhead ssh-config, and written anew by the next one.\n")
-	for _, box := range boxes {
-		fmt.Fprintf(&b, "\nHost %s.bulkhead\n    User %s\n", box.Name, box.Name)
+	for _, name := range names {
+		fmt.Fprintf(&b, "\nHost %s.bulkhead\n    User %s\n", name, name)
 	}
 	fmt.Fprintf(&b, `
 Host *.bulkhead

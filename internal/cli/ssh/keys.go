@@ -93,13 +93,16 @@ func newLs(a *app.App) *cobra.Command {
 }
 
 func newRm(a *app.App) *cobra.Command {
-	return &cobra.Command{
+	var team string
+	c := &cobra.Command{
 		Use: "rm NAME", Short: "Let the owner of a key in no more",
 		Long:    "Remove a key, by its name or fingerprint, and cut the connections that were made with it.",
 		Example: "  bulkhead ssh-key rm anna",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
-			return a.API.RemoveSSHKey(ctx, args[0])
+			return a.API.RemoveSSHKey(ctx, args[0], team)
 		}),
 	}
+	c.Flags().StringVar(&team, "team", "", "whose it is, if several teams have such a key")
+	return c
 }

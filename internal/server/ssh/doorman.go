@@ -17,6 +17,9 @@ const (
 	window      = time.Minute
 	// maxSources bounds what is remembered.
 	maxSources = 4096
+	// maxTold is how many refusals are recorded in a window: somebody with many
+	// addresses must not push older events out of the log.
+	maxTold = 60
 )
 
 // doorman bounds what those can cause who have not logged in. A source is an
@@ -27,6 +30,9 @@ type doorman struct {
 	mu      sync.Mutex
 	waiting int
 	sources map[netip.Prefix]*source
+	// told and untold count refusals since the beginning of a window.
+	told, untold int
+	since        time.Time
 }
 
 // source is what is known of one.
@@ -72,6 +78,24 @@ func (d *doorman) enter(addr net.Addr) (leave func(in bool), ok bool) {
 			s.failures++
 		}
 	}, true
+}
+
+// tell reports whether a refusal is to be recorded, and how many were not since
+// the last one.
+func (d *doorman) tell() (ok bool, left int) {
+	now := d.clock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now.Sub(d.since) >= window {
+		d.since, d.told = now, 0
+	}
+	if d.told >= maxTold {
+		d.untold++
+		return false, 0
+	}
+	d.told++
+	left, d.untold = d.untold, 0
+	return true, left
 }
 
 // sweep forgets the sources of earlier windows once there are many. mu is held.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -118,11 +119,17 @@ func (s *Server) enter(ctx context.Context, who *person) (api Sandboxes, err err
 	return api, err
 }
 
-// denied records somebody who did not get in. How often is bounded by doorman.
+// denied records somebody who did not get in, unless too many do not.
 func (s *Server) denied(ctx context.Context, who *person, reason string) {
-	s.Event(ctx, "ssh.denied", who.machine, map[string]string{
-		"from": who.from, "user": plain(who.user), "key": who.fingerprint, "reason": reason,
-	})
+	ok, left := s.door.tell()
+	if !ok {
+		return
+	}
+	fields := map[string]string{"from": who.from, "user": plain(who.user), "key": who.fingerprint, "reason": reason}
+	if left > 0 {
+		fields["unrecorded"] = strconv.Itoa(left)
+	}
+	s.Event(ctx, "ssh.denied", who.machine, fields)
 }
 
 // maxText bounds text that somebody has sent.
