@@ -156,7 +156,7 @@ func testTools(t *testing.T, h *harness.Host, i *inspector, by string) {
 		{"snapshot", []string{"sandbox=" + made, "name=then"}, `"name": "then"`},
 		{"run_command", []string{"sandbox=" + made, "command=rm -r /root/told; echo out; echo err >&2; exit 4"}, `"exit_code": 4`},
 		{"timeline", []string{"sandbox=" + made}, `"name": "then"`},
-		{"rollback", []string{"sandbox=" + made, "snapshot=then"}, `"kept": "s`},
+		{"rollback", []string{"sandbox=" + made, "snapshot=then"}, `"kept": "`},
 		{"read_file", []string{"sandbox=" + made, "path=/root/told/it"}, `"content": "before"`},
 		{"fork_sandbox", []string{"sandbox=" + made, "name=" + forked}, forked},
 		{"egress_policy", []string{"sandbox=" + made}, `version: 1`},

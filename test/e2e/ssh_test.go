@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkhead/client"
 	"bulkhead/test/harness"
@@ -120,6 +121,7 @@ func testSSHTerminal(t *testing.T, s *shell, at string) {
 		t.Fatal(err)
 	}
 	defer tty.Close()
+	defer time.AfterFunc(harness.Patience, func() { tty.Close() }).Stop() // a hang fails with what was shown
 	screen := &screen{t: t, tty: tty}
 	fmt.Fprintln(tty, `PS1=; stty -echo; echo "[size $(stty size)]"`)
 	screen.await("[size 33 111]")
@@ -216,26 +218,48 @@ func testSSHForward(t *testing.T, s *shell, b *harness.Box, at string) {
 	if r := s.run("", "ssh", "-W", "example.com:80", at); r.Code == 0 || !strings.Contains(r.Stderr, "only ports of the sandbox") {
 		t.Errorf("somebody else's port: %+v", r)
 	}
-	// A master tells when it listens.
-	socket := filepath.Join(s.dir, "master")
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	local := free.Addr().String()
 	free.Close()
-	s.must("ssh", "-M", "-S", socket, "-fN", "-L", local+":localhost:7011", at)
-	defer s.must("ssh", "-S", socket, "-O", "exit", at)
+	cmd := s.command(t.Context(), "ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-L", local+":localhost:7011", at)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Kill()
+		cmd.Wait() // it was killed
+	}()
 	for i := range 3 {
-		conn, err := net.Dial("tcp", local)
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := dialUntil(t, local)
 		defer conn.Close()
 		fmt.Fprintf(conn, "call %d", i)
 		conn.(*net.TCPConn).CloseWrite()
 		if all, err := io.ReadAll(conn); err != nil || string(all) != fmt.Sprintf("told call %d", i) {
 			t.Errorf("%q, %v", all, err)
+		}
+	}
+}
+
+// dialUntil connects to an address as soon as somebody listens there.
+func dialUntil(t *testing.T, address string) net.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("nobody listens at %s: %v", address, err)
 		}
 	}
 }
@@ -263,7 +287,7 @@ func testSSHRefused(t *testing.T, s *shell, at string) {
 	if r := others.run("", "ssh", at, "true"); r.Code != 255 || !strings.Contains(r.Stderr, "not found") {
 		t.Errorf("another team's sandbox: %+v", r)
 	}
-	events := s.h.Must("events", "--type", "ssh")
+	events := s.h.Must("events", "--kind", "ssh")
 	for _, want := range []string{"ssh.login", "ssh.denied", "key not accepted", "no such sandbox"} {
 		if !strings.Contains(events, want) {
 			t.Errorf("no event has %q:\n%s", want, events)
