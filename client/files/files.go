@@ -42,7 +42,8 @@ type Part struct {
 // anything but a zero byte and a slash.
 type Entry struct {
 	Path string
-	// Type is "file", "directory", "symlink" or "other".
+	// Type is "file", "directory", "symlink" or "other"; of a link, that of what
+	// it leads to if there is something.
 	Type string
 	Size int64
 	// Mode has the permissions alone.
