@@ -184,3 +184,11 @@ func (c *Client) TestEgress(ctx context.Context, ref, destination string) (v Egr
 	err = c.call(ctx, "POST", sandboxPath(ref, "egress", "test"), req, &v)
 	return v, err
 }
+
+// AskEgress asks the operator to allow a destination, "name:port", to a sandbox,
+// and waits up to a minute for the answer. What is allowed already is not asked.
+func (c *Client) AskEgress(ctx context.Context, ref, destination string) (v EgressVerdict, err error) {
+	req := EgressVerdict{Destination: destination}
+	err = c.call(ctx, "POST", sandboxPath(ref, "egress", "ask"), req, &v)
+	return v, err
+}

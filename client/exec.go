@@ -15,6 +15,9 @@ type Exec = program.Exec
 // Size is that of a terminal, in characters.
 type Size = program.Size
 
+// Exit is how a program ended.
+type Exit = program.Exit
+
 // Exec runs a program and returns its exit code when it has ended: 128 and
 // the signal's number if a signal ended it. 127 and 126 also mean, as in a
 // shell, that there is no such program and that it cannot be run.
@@ -23,6 +26,12 @@ type Size = program.Size
 // cut (ErrCutOff). But if Stdout or Stderr refuse what it writes, it is asked
 // to end, as one is whose pipe has no reader, and Exec returns their error.
 func (c *Client) Exec(ctx context.Context, e Exec) (code int, err error) {
+	exit, err := c.Run(ctx, e)
+	return exit.Code, err
+}
+
+// Run is Exec for those who tell signals from codes.
+func (c *Client) Run(ctx context.Context, e Exec) (Exit, error) {
 	if e.User == "" {
 		e.User = "root"
 	}

@@ -44,14 +44,25 @@ type Exec struct {
 	Terminal *Size
 	// Resize changes the size of the terminal. It need not be closed.
 	Resize <-chan Size
-	// Signals are passed on to the program: 15 or 9, the guest knows no
-	// others. One that comes before the program runs ends the call instead.
-	// It need not be closed.
+	// Signals are passed on to the program, those of signal(7) up to 15; an
+	// agent of an earlier release knows 9 and 15 only. One that comes before the
+	// program runs ends the call instead. It need not be closed.
 	Signals <-chan int
 }
 
 // Size is that of a terminal, in characters.
 type Size struct{ Cols, Rows uint32 }
+
+// Exit is how a program ended.
+type Exit struct {
+	// Code is what a shell would make of it: 128 and the signal's number if a
+	// signal ended it, 255 if the guest says nothing that makes sense.
+	Code int
+	// Signal is what ended it, 0 if it exited.
+	Signal int
+	// Core says that the guest says that it wrote a core file.
+	Core bool
+}
 
 // Agent is what is needed of the agent in a sandbox.
 type Agent interface {
@@ -68,10 +79,10 @@ var errNotRun = errors.New("interrupted before the program ran")
 // farewell bounds how long a program is told to end that nobody listens to.
 const farewell = 2 * time.Second
 
-// Run runs a program and returns its exit code when it has ended, see
+// Run runs a program and returns how it has ended, see
 // client.Client.Exec. explain makes the error of what the agent, or the way to it,
 // has answered; it is given nil if the answer ended before the program.
-func Run(ctx context.Context, rpc Agent, e Exec, explain func(error) error) (code int, err error) {
+func Run(ctx context.Context, rpc Agent, e Exec, explain func(error) error) (Exit, error) {
 	r := &execution{Exec: e, started: make(chan struct{}), rpc: rpc}
 	defer r.aides.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -85,17 +96,17 @@ func Run(ctx context.Context, rpc Agent, e Exec, explain func(error) error) (cod
 			err = r.handle(ctx, stream.Msg().GetEvent())
 		}
 		if err != nil {
-			return 0, err
+			return Exit{}, err
 		}
 		err = stream.Err()
 	}
 	switch {
 	case r.end != nil:
-		return exitCode(r.end), nil
+		return exitOf(r.end), nil
 	case context.Cause(ctx) != nil:
-		return 0, context.Cause(ctx)
+		return Exit{}, context.Cause(ctx)
 	}
-	return 0, explain(err)
+	return Exit{}, explain(err)
 }
 
 // execution is one program under way.
@@ -247,19 +258,19 @@ func (r *execution) piece(b []byte) *process.ProcessInput {
 	return &process.ProcessInput{Input: &process.ProcessInput_Stdin{Stdin: b}}
 }
 
-// exitCode is what a shell would make of the end of a program. The agent names
-// a signal in the words of Go's syscall package.
-func exitCode(e *process.ProcessEvent_EndEvent) int {
+// exitOf reads the end of a program. The agent names a signal in the words of
+// Go's syscall package.
+func exitOf(e *process.ProcessEvent_EndEvent) Exit {
 	if code := int(e.GetExitCode()); e.GetExited() && code >= 0 && code <= 255 {
-		return code
+		return Exit{Code: code}
 	}
 	const most = 64 // signal(7)
 	name, _ := strings.CutPrefix(e.GetStatus(), "signal: ")
-	name, _ = strings.CutSuffix(name, " (core dumped)")
+	name, core := strings.CutSuffix(name, " (core dumped)")
 	for sig := syscall.Signal(1); sig <= most; sig++ {
 		if sig.String() == name {
-			return 128 + int(sig)
+			return Exit{Code: 128 + int(sig), Signal: int(sig), Core: core}
 		}
 	}
-	return 255
+	return Exit{Code: 255}
 }

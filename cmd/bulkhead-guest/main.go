@@ -1,6 +1,7 @@
 // Command bulkhead-guest is everything of ours inside a guest: /init of the
 // initramfs, the init of images that have none, the agent that the host
-// speaks to, and the commands by which a machine asks for its own snapshots.
+// speaks to, the server of files for SSH, and the commands by which a machine
+// asks for its own snapshots.
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 	"bulkhead/internal/guestd/machine"
 	"bulkhead/internal/guestd/ports"
 	"bulkhead/internal/guestd/process"
+	"bulkhead/internal/guestd/sftp"
 	"bulkhead/internal/guestd/vitals"
 	"bulkhead/internal/link"
 	"bulkhead/proto/machine/machineconnect"
@@ -33,6 +35,13 @@ var version = "0.0.0-dev"
 func main() {
 	process.StandIn()
 	boot.Run()
+	if len(os.Args) == 2 && os.Args[1] == sftp.Command {
+		if err := sftp.Serve(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bulkhead-guest:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) > 1 {
 		os.Exit(ask.Client{Base: ask.URL, Out: os.Stdout, Err: os.Stderr}.Run(context.Background(), os.Args[1:]))
 	}

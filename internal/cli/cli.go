@@ -20,6 +20,8 @@ import (
 	"bulkhead/internal/cli/ports"
 	"bulkhead/internal/cli/power"
 	"bulkhead/internal/cli/secrets"
+	"bulkhead/internal/cli/ssh"
+	"bulkhead/internal/cli/tools"
 
 	"github.com/spf13/cobra"
 )
@@ -57,7 +59,8 @@ func New(env Env) *cobra.Command {
 		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart, power.NewRestart,
 		move.NewExport, move.NewImport, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,
-		secrets.NewCommand, keys.NewCommand, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
+		secrets.NewCommand, keys.NewCommand, ssh.NewKeys, ssh.NewConfig, tools.NewCommand, newDoctorCommand, newServeCommand,
+		newVersionCommand, newDebugCommand,
 	} {
 		root.AddCommand(newCommand(a))
 	}

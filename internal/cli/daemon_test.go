@@ -84,19 +84,24 @@ func open(dir string) (w *world, shut func() error, err error) {
 		return nil, nil, err
 	}
 	w.url = "http://" + port.Addr().String()
+	people, err := openShells(dir)
+	if err != nil {
+		return nil, nil, err
+	}
 	s := server.New(server.Options{
-		Keys:      keyring{keys},
+		Keys: keyring{keys}, SSH: people,
 		Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{w}, Templates: templates{w},
 		Events: w.events, EventsVerified: w.verified, Ports: w, Info: w.info, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, stop := context.WithCancel(context.Background())
+	wait := people.serve(ctx, s.Handler(func(next http.Handler) http.Handler { return next }))
 	served := make(chan error, 1)
 	go func() {
 		served <- s.Serve(ctx, server.Door{Listener: l, Guard: server.Root}, server.Door{Listener: port, Guard: (&gate.Gate{Keys: keys}).Guard})
 	}()
 	return w, func() error {
 		stop()
-		err := <-served
+		err := errors.Join(<-served, wait())
 		agent.CloseClientConnections()
 		agent.Close()
 		programs.Close()

@@ -71,6 +71,8 @@ type Config struct {
 	// Listen is a loopback address and port for the API in the clear, ListenTLS
 	// any address and port for it by TLS; "" for none.
 	Listen, ListenTLS string
+	// SSH is the address and port for SSH; "" for none.
+	SSH string
 	// Domain is the host's name in the net; "" for none.
 	Domain string
 	// TLSCert and TLSKey are files with its certificate and key; "" for one of

@@ -62,6 +62,7 @@ func Keys() []Key {
 			oneOf(func(c *Config) *string { return &c.Egress }, "none", "packages", "public")},
 		{"listen", "loopback address and port for the API in the clear, like 127.0.0.1:3000 (none)", setListen},
 		{"listen_tls", "address and port for the API by TLS, like 0.0.0.0:443 (none)", setListenTLS},
+		{"ssh", "address and port for SSH into sandboxes, like 127.0.0.1:2222 (none)", setSSH},
 		{"domain", "name of this host; *.name leads to it too (none)", setDomain},
 		{"tls_cert", "file with the certificate for domain, PEM (one of the host's own authority)",
 			path(maxPath, func(c *Config) *string { return &c.TLSCert })},

@@ -38,6 +38,15 @@ func setListenTLS(c *Config, value string) error {
 	return nil
 }
 
+func setSSH(c *Config, value string) error {
+	addr, err := netip.ParseAddrPort(strings.Replace(value, "localhost:", "127.0.0.1:", 1))
+	if err != nil {
+		return fmt.Errorf("%q is not an address and port like 127.0.0.1:2222", value)
+	}
+	c.SSH = addr.String()
+	return nil
+}
+
 func setDomain(c *Config, value string) error {
 	if !domainForm.MatchString(value) || len(value) > maxDomain {
 		return fmt.Errorf("%q is not a domain name in small letters", value)

@@ -43,6 +43,7 @@ import (
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/local"
 	"bulkhead/internal/server/metrics"
 	"bulkhead/internal/server/token"
 	"bulkhead/internal/sqlite"
@@ -154,13 +155,27 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	doors, err := d.doors(ctx, f)
+	a := &asker{}
+	people, err := d.shells(f, a)
 	if err != nil {
 		return err
 	}
-	s := server.New(f.Options(d.Log))
+	doors, err := d.doors(ctx, f)
+	if err != nil {
+		return errors.Join(err, people.Close())
+	}
+	opts := f.Options(d.Log)
+	opts.SSH, opts.MCP = people, d.tools(a)
+	s := server.New(opts)
+	a.api = local.New(s.Handler(known))
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	left := make(chan error, 1)
+	go func() { left <- people.Serve(ctx) }()
 	err = s.Serve(ctx, doors...)
+	cancel()
+	err = errors.Join(err, <-left, a.api.Close())
 	f.Events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err
@@ -347,5 +362,5 @@ func Doctor(c config.Config) []doctor.Check {
 	for _, t := range image.Tools() {
 		o.Tools = append(o.Tools, doctor.Tool(t))
 	}
-	return doctor.Examine(doctor.Local(), o)
+	return append(doctor.Examine(doctor.Local(), o), sshChecks(c)...)
 }

@@ -70,7 +70,7 @@ func (r Recipe) normal() (Recipe, error) {
 var basePackages = []string{
 	"systemd", "systemd-sysv", "dbus", "kmod",
 	"sudo", "bash", "procps", "iproute2", "iputils-ping", "less", "nano", "ncurses-bin",
-	"python3", "python-is-python3", "git", "curl", "ca-certificates", "openssh-client",
+	"python3", "python-is-python3", "git", "curl", "ca-certificates", "openssh-client", "rsync",
 	"netbase", "xz-utils", "unzip",
 	// A machine resolves its own name, whatever it is called later: sudo asks.
 	"libnss-myhostname",

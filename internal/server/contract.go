@@ -77,11 +77,18 @@ type Egress interface {
 	AddEgressRule(ctx context.Context, ref string, req client.EgressRuleRequest) (client.Egress, error)
 	// TestEgress says what would happen to a connection to "name:port".
 	TestEgress(ctx context.Context, ref, destination string) (client.EgressVerdict, error)
-	// EgressPending lists what waits for the operator, of all sandboxes.
-	EgressPending(ctx context.Context) ([]client.EgressQuestion, error)
-	AnswerEgress(ctx context.Context, ref string, a client.EgressAnswer) error
 	// BlastRadius says what the agent in a sandbox can reach.
 	BlastRadius(ctx context.Context, ref string) (client.BlastRadius, error)
+}
+
+// Questions is what waits for the operator.
+type Questions interface {
+	// EgressPending lists what waits, of all sandboxes.
+	EgressPending(ctx context.Context) ([]client.EgressQuestion, error)
+	// AskEgress asks about "name:port", and waits for an answer as long as a
+	// connection would.
+	AskEgress(ctx context.Context, ref, destination string) (client.EgressVerdict, error)
+	AnswerEgress(ctx context.Context, ref string, a client.EgressAnswer) error
 }
 
 // Lessons is what is learned about egress, to make a policy from.

@@ -21,10 +21,13 @@ func (s *Server) egressRoutes() {
 		return s.Egress.TestEgress(ctx, ref, req.Destination)
 	}))
 	s.call("POST /sandboxes/{ref}/egress/answer", 204, asked(func(ctx context.Context, ref string, req client.EgressAnswer) (any, error) {
-		return nil, s.Egress.AnswerEgress(ctx, ref, req)
+		return nil, s.Questions.AnswerEgress(ctx, ref, req)
+	}))
+	s.call("POST /sandboxes/{ref}/egress/ask", 200, asked(func(ctx context.Context, ref string, req client.EgressVerdict) (any, error) {
+		return s.Questions.AskEgress(ctx, ref, req.Destination)
 	}))
 	s.call("GET /egress/pending", 200, func(r *http.Request) (any, error) {
-		return orEmpty(s.Egress.EgressPending(r.Context()))
+		return orEmpty(s.Questions.EgressPending(r.Context()))
 	})
 	s.call("GET /sandboxes/{ref}/blast-radius", 200, about(func(ctx context.Context, ref string) (any, error) {
 		return s.Egress.BlastRadius(ctx, ref)

@@ -63,6 +63,7 @@ func needs() map[string]need {
 		"PUT /sandboxes/{ref}/egress":                  {auth.Admin, teams},
 		"POST /sandboxes/{ref}/egress/rules":           {auth.Admin, teams},
 		"POST /sandboxes/{ref}/egress/test":            {auth.Read, teams},
+		"POST /sandboxes/{ref}/egress/ask":             {auth.Operate, teams},
 		"POST /sandboxes/{ref}/egress/answer":          {auth.Admin, teams},
 		"POST /sandboxes/{ref}/egress/learn":           {auth.Admin, teams},
 		"GET /sandboxes/{ref}/egress/learn":            {auth.Read, teams},
@@ -82,6 +83,12 @@ func needs() map[string]need {
 		"POST /templates":                {auth.Admin, hosts},
 		"DELETE /templates/{name}":       {auth.Admin, hosts},
 		"PUT /templates/{name}/schedule": {auth.Admin, hosts},
+		"POST /mcp":                      {auth.Read, teams}, // each tool has needs of its own
+
+		"GET /ssh":               {auth.Read, teams},
+		"GET /ssh/keys":          {auth.Admin, teams},
+		"POST /ssh/keys":         {auth.Admin, teams},
+		"DELETE /ssh/keys/{key}": {auth.Admin, teams},
 	}
 }
 

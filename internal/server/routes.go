@@ -58,6 +58,11 @@ func (s *Server) routes() {
 	s.egressRoutes()
 	s.secretRoutes()
 	s.keyRoutes()
+	s.sshRoutes()
+	s.stream("POST /mcp", func(w http.ResponseWriter, r *http.Request) error {
+		s.MCP.ServeHTTP(w, r)
+		return nil
+	})
 
 	s.call("GET /templates", 200, s.listTemplates)
 	s.stream("POST /templates", s.buildTemplate)

@@ -50,6 +50,7 @@ type Options struct {
 	Snapshots Snapshots
 	Templates Templates
 	Egress    Egress
+	Questions Questions
 	Lessons   Lessons
 	Ports     Ports
 	Ingress   Ingress
@@ -58,7 +59,10 @@ type Options struct {
 	Secrets Secrets
 	Keys    Keys
 	Parcels Parcels
-	Events  Events
+	SSH     SSH
+	// MCP serves tools to agents.
+	MCP    http.Handler
+	Events Events
 	// EventsVerified checks the log of them.
 	EventsVerified EventsVerified
 	// Info describes the daemon.

@@ -26,6 +26,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Other signals go by their numbers, 1 to 15 (signal(7)).
 type Signal int32
 
 const (

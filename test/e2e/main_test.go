@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	h, err := harness.Start()
+	h, err := harness.Start("--ssh", "127.0.0.1:0", "--listen", "127.0.0.1:0")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start host:", err)
 		return 1

@@ -3,9 +3,7 @@ package front
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"bulkhead/client"
@@ -110,7 +108,7 @@ func (b borders) AddEgressRule(ctx context.Context, ref string, req client.Egres
 	if err != nil {
 		return client.Egress{}, err
 	}
-	target, ports := splitDestination(req.Destination)
+	target, ports := policy.SplitDestination(req.Destination)
 	list, err := policy.ParsePorts(ports)
 	if err != nil {
 		return client.Egress{}, err
@@ -141,30 +139,19 @@ func changed(p *policy.Policy, target string, ports []policy.PortRange, req clie
 	return p.Deny(target, ports, "")
 }
 
+// aim finds a sandbox and reads a destination.
+func (b borders) aim(ref, destination string) (id string, to policy.Destination, err error) {
+	if id, err = b.id(ref); err == nil {
+		to, err = policy.ParseDestination(destination)
+	}
+	return id, to, err
+}
+
 func (b borders) TestEgress(_ context.Context, ref, destination string) (client.EgressVerdict, error) {
-	id, err := b.id(ref)
+	id, to, err := b.aim(ref, destination)
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}
-	name, number := splitDestination(destination)
-	port, err := strconv.ParseUint(number, 10, 16)
-	if err != nil || port == 0 {
-		return client.EgressVerdict{}, fault.New(fault.Invalid, "%q has no port from 1 to 65535", destination).Hint("write NAME:PORT")
-	}
-	to := policy.Destination{Name: name, Port: uint16(port)}
-	if a, err := netip.ParseAddr(name); err == nil {
-		to = policy.Destination{Addr: a, Port: uint16(port)}
-	}
 	v, err := b.Border.Test(id, to)
 	return client.EgressVerdict{Destination: destination, Allowed: v.Action == policy.Allow, Rule: v.Rule}, err
-}
-
-// splitDestination takes the ports off "name:443", "*.name:80,443" or
-// "10.0.0.0/8:5432"; "" if there are none. "fd00::/8" has none.
-func splitDestination(s string) (target, ports string) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 || i == len(s)-1 || strings.Trim(s[i+1:], "0123456789,-") != "" {
-		return s, ""
-	}
-	return s[:i], s[i+1:]
 }

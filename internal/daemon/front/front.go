@@ -61,7 +61,7 @@ type Front struct {
 // Options returns what a server shows.
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
-		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
+		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a}, Questions: borders{a},
 		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info,
 		Ready: a.ready, Metrics: a.Metrics, Log: log,

@@ -9,6 +9,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/compare"
+	"bulkhead/internal/daemon/heed"
 	"bulkhead/internal/guest"
 	"bulkhead/internal/sandbox/look"
 	"bulkhead/proto/machine"
@@ -23,7 +24,7 @@ func (s sandboxes) Transport(ctx context.Context, ref string) (http.RoundTripper
 		if err != nil || !s.Guard.Heeds(ref) {
 			return t, err
 		}
-		return cautious{t, func(ctx context.Context, command []string) { s.Guard.Exec(ctx, ref, command) }}, nil
+		return heed.Transport{RoundTripper: t, Judge: func(ctx context.Context, command []string) { s.Guard.Exec(ctx, ref, command) }}, nil
 	}
 	l, err := s.Look(ctx, ref, snapshot, false)
 	if err != nil {

@@ -109,7 +109,7 @@ func (b borders) usable(name string, s policy.Secret) string {
 	return line
 }
 
-// EgressPending implements server.Egress.
+// EgressPending implements server.Questions.
 func (b borders) EgressPending(ctx context.Context) ([]client.EgressQuestion, error) {
 	var all []client.EgressQuestion
 	for _, s := range b.seen(ctx) {
@@ -129,7 +129,17 @@ func (b borders) EgressPending(ctx context.Context) ([]client.EgressQuestion, er
 // maxApproval bounds how long an approval counts without being a rule.
 const maxApproval = 30 * 24 * time.Hour
 
-// AnswerEgress implements server.Egress.
+// AskEgress implements server.Questions.
+func (b borders) AskEgress(ctx context.Context, ref, destination string) (client.EgressVerdict, error) {
+	id, to, err := b.aim(ref, destination)
+	if err != nil {
+		return client.EgressVerdict{}, err
+	}
+	allow, words, err := b.Border.Ask(ctx, id, to)
+	return client.EgressVerdict{Destination: destination, Allowed: allow, Rule: words}, err
+}
+
+// AnswerEgress implements server.Questions.
 func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAnswer) error {
 	id, err := b.id(ref)
 	if err != nil {
@@ -139,6 +149,11 @@ func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAn
 	if a.ForSeconds < 0 || a.ForSeconds > int(maxApproval/time.Second) {
 		return fault.New(fault.Invalid, "an approval counts for at most %s", maxApproval).Hint("make it a rule: --always")
 	}
+	if a.Allow && !a.Always {
+		if err := b.answerable(ref, a.Destination); err != nil {
+			return err
+		}
+	}
 	if a.Always {
 		rule := client.EgressRuleRequest{Destination: a.Destination, Allow: a.Allow}
 		if _, err := b.AddEgressRule(ctx, id, rule); err != nil {
@@ -146,4 +161,19 @@ func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAn
 		}
 	}
 	return b.Border.Answer(ctx, id, a.Destination, egress.Answer{Allow: a.Allow, For: lasts})
+}
+
+// answerable returns an error for a destination that the policy refuses whatever
+// is answered: it was asked for as such, not by a connection.
+func (b borders) answerable(ref, destination string) error {
+	id, to, err := b.aim(ref, destination)
+	if err != nil {
+		return err
+	}
+	v, err := b.Border.Test(id, to)
+	if err == nil && v.Action == policy.Deny {
+		err = fault.New(fault.Invalid, "the policy refuses %s whatever is answered: %s", destination, v.Rule).
+			Hint("change it: bulkhead egress approve %s %s --always", ref, destination)
+	}
+	return err
 }

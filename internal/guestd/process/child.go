@@ -192,13 +192,14 @@ func endEvent(state *os.ProcessState, err error) *pb.ProcessEvent_EndEvent {
 	return end
 }
 
-// signalOf returns the signal to send; clients may send two.
+// lastSignal is the last of the signals that can be sent: the first fifteen
+// (signal(7)) are those by which programs are asked for something, and all that
+// SSH has names for (RFC 4254, section 6.10).
+const lastSignal = syscall.SIGTERM
+
+// signalOf returns the signal to send. The numbers are the kernel's; existing
+// SDKs name two of them.
 func signalOf(sig pb.Signal) (os.Signal, bool) {
-	switch sig {
-	case pb.Signal_SIGNAL_SIGKILL:
-		return syscall.SIGKILL, true
-	case pb.Signal_SIGNAL_SIGTERM:
-		return syscall.SIGTERM, true
-	}
-	return nil, false
+	s := syscall.Signal(sig)
+	return s, s > 0 && s <= lastSignal
 }

@@ -137,7 +137,7 @@ func (s *Service) SendSignal(_ context.Context, req *connect.Request[pb.SendSign
 	}
 	sig, ok := signalOf(req.Msg.GetSignal())
 	if !ok {
-		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("only SIGKILL and SIGTERM can be sent"))
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("only signals 1 to 15 can be sent"))
 	}
 	switch err := p.signal(sig); {
 	case errors.Is(err, os.ErrProcessDone):

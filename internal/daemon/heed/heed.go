@@ -1,4 +1,9 @@
-package front
+// Package heed shows what is started in a sandbox to who judges it: it reads the
+// commands in requests to the agent.
+//
+// heed must not know what is risky. A Transport is safe for concurrent use if its
+// parts are.
+package heed
 
 import (
 	"bytes"
@@ -20,15 +25,16 @@ import (
 // 2 MiB at most (execve(2)).
 const maxStart = 4 << 20
 
-// cautious shows a sandbox's commands to who judges them, before they are passed
+// Transport shows a sandbox's commands to who judges them, before they are passed
 // on.
-type cautious struct {
+type Transport struct {
 	http.RoundTripper
-	judge func(ctx context.Context, command []string)
+	// Judge is told the program and its arguments.
+	Judge func(ctx context.Context, command []string)
 }
 
 // RoundTrip implements http.RoundTripper.
-func (c cautious) RoundTrip(r *http.Request) (*http.Response, error) {
+func (c Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Path != processconnect.ProcessStartProcedure || r.Body == nil {
 		return c.RoundTripper.RoundTrip(r)
 	}
@@ -37,7 +43,7 @@ func (c cautious) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if command := commandOf(head, r.Header.Get("Content-Type")); command != nil {
-		c.judge(r.Context(), command)
+		c.Judge(r.Context(), command)
 	}
 	body := r.Body
 	r = r.Clone(r.Context())

@@ -1,4 +1,4 @@
-package front
+package heed_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"bulkhead/internal/daemon/heed"
 	"bulkhead/proto/process"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -61,7 +62,7 @@ func TestCaution(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var judged []string
 			var came []byte
-			c := cautious{
+			c := heed.Transport{
 				passed(func(r *http.Request) (_ *http.Response, err error) {
 					came, err = io.ReadAll(r.Body)
 					return &http.Response{}, err
