@@ -340,7 +340,7 @@ func TestEvents(t *testing.T) {
 	all := []client.Event{{Seq: 8, Type: "create"}, {Seq: 9, Type: "rollback", Fields: map[string]string{"to": "s1"}}}
 	c := serve(t, server.Options{
 		Events:    eventLog(&asked, all...),
-		Sandboxes: sandboxes{get: func(string) (client.Sandbox, error) { return client.Sandbox{ID: "i1"}, nil }},
+		Sandboxes: sandboxes{resolve: func(string) (string, error) { return "i1", nil }},
 	})
 	t.Run("come in order until there are no more", func(t *testing.T) {
 		var got []client.Event

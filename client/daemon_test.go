@@ -16,6 +16,7 @@ import (
 	"bulkhead/internal/guestd/account"
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/entry"
 )
 
 // TestMain makes the test binary what the guest's agent is: the stand-in of
@@ -44,14 +45,17 @@ func socketPath(t *testing.T) string {
 func serve(t *testing.T, parts server.Options) *client.Client {
 	t.Helper()
 	socket := socketPath(t)
-	l, err := server.Listen(socket)
+	l, err := entry.Unix(socket, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if parts.Sandboxes == nil {
+		parts.Sandboxes = sandboxes{}
 	}
 	parts.Log = slog.New(slog.DiscardHandler)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- server.New(parts).Serve(ctx, l) }()
+	go func() { served <- server.New(parts).Serve(ctx, server.Door{Listener: l, Guard: server.Root}) }()
 	c := client.New(socket)
 	t.Cleanup(func() {
 		c.Close()
@@ -89,9 +93,18 @@ type sandboxes struct {
 	list             func() ([]client.Sandbox, error)
 	create           func(context.Context, client.CreateRequest) (client.Sandbox, error)
 	get              func(ref string) (client.Sandbox, error)
+	resolve          func(ref string) (string, error)
 	remove           func(ref string) error
 	console          func(ref string) (string, error)
 	transport        func(ref string) (http.RoundTripper, error)
+}
+
+// Resolve finds whatever is asked for unless a test says otherwise.
+func (s sandboxes) Resolve(_ context.Context, ref string) (string, error) {
+	if s.resolve == nil {
+		return ref, nil
+	}
+	return s.resolve(ref)
 }
 
 func (s sandboxes) List(context.Context) ([]client.Sandbox, error) { return s.list() }

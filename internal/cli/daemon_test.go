@@ -25,6 +25,7 @@ import (
 	"bulkhead/internal/guestd/account"
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/entry"
 )
 
 // world is what the real API shows in these tests: sandboxes that are all the
@@ -64,7 +65,7 @@ func open(dir string) (w *world, shut func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := server.Listen(w.socket)
+	l, err := entry.Unix(w.socket, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -78,7 +79,7 @@ func open(dir string) (w *world, shut func() error, err error) {
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l) }()
+	go func() { served <- s.Serve(ctx, server.Door{Listener: l, Guard: server.Root}) }()
 	return w, func() error {
 		stop()
 		err := <-served
@@ -168,6 +169,11 @@ func (p power) Start(ctx context.Context, ref string) (client.Sandbox, error) {
 type sandboxes struct {
 	*world
 	agent *httptest.Server
+}
+
+func (w sandboxes) Resolve(ctx context.Context, ref string) (string, error) {
+	s, err := w.Get(ctx, ref)
+	return s.ID, err
 }
 
 func (w sandboxes) List(context.Context) ([]client.Sandbox, error) {

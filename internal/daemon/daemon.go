@@ -42,6 +42,7 @@ import (
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
 	"bulkhead/internal/vmm/qemu"
@@ -99,6 +100,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	keys, err := auth.Open(ctx, store.Keys{Rows: db.Keys()}, d.Clock)
+	if err != nil {
+		return err
+	}
 	vault, err := secret.Open(filepath.Join(d.Config.StateDir, "secrets.json"), key, d.Clock)
 	if err != nil {
 		return err
@@ -113,8 +118,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	log := store.Events{Audit: events, Log: d.Log}
-	var guests *heart // needs the border itself
+	var guests *heart // needs log and border itself
+	log := store.Events{Audit: events, Log: d.Log, Team: func(id string) (string, bool) { return guests.teamOf(id) }}
 	border, err := d.perimeter(log, vault, func() *heart { return guests })
 	if err != nil {
 		return err
@@ -146,20 +151,19 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
-		Vault: vault, Guard: heart.guard, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
+		Keys: keys, Vault: vault, Guard: heart.guard, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
 	})
 }
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	l, err := server.Listen(d.Config.Socket)
+	doors, err := d.doors(ctx, f)
 	if err != nil {
 		return err
 	}
 	s := server.New(f.Options(d.Log))
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
-	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
-	err = s.Serve(ctx, l)
+	err = s.Serve(ctx, doors...)
 	f.Events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err
@@ -211,6 +215,14 @@ type heart struct {
 	templates *template.Builder
 	inside    *inside.Service
 	guard     *caution.Guard
+}
+
+// teamOf is Team, and knows none before there is a heart.
+func (h *heart) teamOf(id string) (string, bool) {
+	if h == nil {
+		return "", false
+	}
+	return h.Team(id)
 }
 
 // parts are what the heart is made from.

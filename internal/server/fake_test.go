@@ -15,6 +15,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/entry"
 )
 
 // fakeSandboxes answers with what a test puts into its fields.
@@ -30,9 +31,17 @@ type fakeSandboxes struct {
 	fork      func(context.Context, string, client.ForkRequest) ([]client.Sandbox, error)
 	remove    func(context.Context, string) error
 	console   func(context.Context, string) (string, error)
+	resolve   func(context.Context, string) (string, error)
 	transport func(context.Context, string) (http.RoundTripper, error)
 }
 
+// Resolve finds what is asked for unless a test says otherwise.
+func (f fakeSandboxes) Resolve(ctx context.Context, ref string) (string, error) {
+	if f.resolve == nil {
+		return ref, nil
+	}
+	return f.resolve(ctx, ref)
+}
 func (f fakeSandboxes) List(ctx context.Context) ([]client.Sandbox, error) { return f.list(ctx) }
 func (f fakeSandboxes) Create(ctx context.Context, r client.CreateRequest) (client.Sandbox, error) {
 	return f.create(ctx, r)
@@ -165,7 +174,7 @@ func start(t *testing.T, f fake) *api {
 		Events: f.events, Info: f.info,
 		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
-	l, err := server.Listen(a.socket)
+	l, err := entry.Unix(a.socket, slog.New(slog.NewTextHandler(a.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +185,7 @@ func start(t *testing.T, f fake) *api {
 	ctx, stop := context.WithCancel(context.Background())
 	done, ended := make(chan error, 1), make(chan struct{})
 	go func() {
-		done <- s.Serve(ctx, l)
+		done <- s.Serve(ctx, server.Door{Listener: l, Guard: server.Root})
 		close(ended)
 	}()
 	a.stop, a.done = stop, done

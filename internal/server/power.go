@@ -25,13 +25,9 @@ func (s *Server) powerRoutes() {
 	}))
 	s.call("POST /sandboxes/{ref}/fork", 201, func(r *http.Request) (any, error) {
 		req := client.ForkRequest{Count: 1}
-		ref, err := sandboxRef(r)
-		if err == nil {
-			err = readJSON(r, &req)
-		}
-		if err != nil {
+		if err := readJSON(r, &req); err != nil {
 			return nil, err
 		}
-		return orEmpty(s.Power.Fork(r.Context(), ref, req))
+		return orEmpty(s.Power.Fork(r.Context(), r.PathValue("ref"), req))
 	})
 }

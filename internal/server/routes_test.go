@@ -183,7 +183,7 @@ func TestBadRequestsNeverReachTheDaemon(t *testing.T) {
 		"broken JSON":             {"POST /v2/sandboxes", "{", 400, "read request body"},
 		"JSON of a wrong type":    {"POST /v2/sandboxes", `{"name":1}`, 400, "read request body"},
 		"two JSON values":         {"POST /v2/sandboxes", `{}{}`, 400, "read request body"},
-		"a huge body":             {"POST /v2/sandboxes", `"` + strings.Repeat("x", 1<<20) + `"`, 400, "larger than 1048576 bytes"},
+		"a huge body":             {"POST /v2/sandboxes", `"` + strings.Repeat("x", 16<<20) + `"`, 400, "larger than 16777216 bytes"},
 		"a ref and broken JSON":   {"POST /sandboxes/i1/rollback", "[", 400, "read request body"},
 		"a bad ref and snapshot":  {"POST /sandboxes/A/snapshots", "{}", 400, "of a sandbox"},
 		"a bad ref and rollback":  {"POST /sandboxes/A/rollback", "{}", 400, "of a sandbox"},

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -29,6 +30,7 @@ import (
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -40,6 +42,7 @@ type Front struct {
 	Pool      *pool.Pool
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
+	Keys      *auth.Keys
 	Vault     *secret.Vault
 	Guard     *caution.Guard
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
@@ -69,6 +72,9 @@ func (a *Front) info(ctx context.Context) (client.Info, error) {
 	if err != nil {
 		return client.Info{}, err
 	}
+	if !auth.From(ctx).IsOperator() {
+		return client.Info{Version: a.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM}, nil
+	}
 	var lacks []string
 	for _, m := range a.Cages.Degraded() {
 		lacks = append(lacks, m.Feature)
@@ -79,11 +85,27 @@ func (a *Front) info(ctx context.Context) (client.Info, error) {
 	}, nil
 }
 
+// sees reports whether a sandbox is there for who is asking.
+func sees(ctx context.Context, rec sandbox.Record) bool {
+	return auth.From(ctx).Sees(rec.Team, string(rec.ID))
+}
+
+// seen returns the sandboxes that there are for who is asking.
+func (a *Front) seen(ctx context.Context) []sandbox.Sandbox {
+	return slices.DeleteFunc(a.Manager.List(), func(b sandbox.Sandbox) bool { return !sees(ctx, b.Record) })
+}
+
 type sandboxes struct{ *Front }
+
+// Resolve implements server.Sandboxes.
+func (s sandboxes) Resolve(ctx context.Context, ref string) (string, error) {
+	b, err := s.GetAmong(ref, func(rec sandbox.Record) bool { return sees(ctx, rec) })
+	return string(b.ID), err
+}
 
 func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 	all := []client.Sandbox{}
-	for _, b := range s.Manager.List() {
+	for _, b := range s.seen(ctx) {
 		c, err := s.sandbox(ctx, b)
 		if err != nil {
 			return nil, err
@@ -95,7 +117,7 @@ func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 
 func (s sandboxes) Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error) {
 	rec, err := s.Manager.Create(ctx, sandbox.CreateSpec{
-		Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
+		Team: auth.From(ctx).Home(), Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
 	})
 	if err != nil {
 		return client.Sandbox{}, err
@@ -192,14 +214,16 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 		return client.Sandbox{}, err
 	}
 	c := client.Sandbox{
-		ID: string(b.ID), Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
+		ID: string(b.ID), Team: b.Team, Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
 		Reason: b.Reason, Hint: b.WayBack, CreatedAt: b.Created, StartedAt: b.Started,
 		CPUs: b.Size.CPUs, MemoryMB: b.Size.MemoryMiB, DiskMB: b.DiskMiB,
 		Unhealthy: a.Unhealthy(string(b.ID)), Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
 		Schedule: scheduleOf(b.Schedule),
 	}
-	if b.PID != 0 {
+	if b.PID != 0 && auth.From(ctx).IsOperator() {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
+	}
+	if b.PID != 0 {
 		c.MemoryUsedMB = reclaim.Resident(b.PID)
 	}
 	return c, nil
@@ -283,7 +307,7 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 		return nil, err
 	}
 	users := map[string]int{}
-	for _, s := range b.Manager.List() {
+	for _, s := range b.seen(ctx) {
 		users[s.Template]++
 	}
 	all := []client.Template{}

@@ -1,0 +1,142 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"bulkhead/internal/duplex"
+	"bulkhead/internal/fault"
+	"bulkhead/internal/server/auth"
+)
+
+// need is what a route asks of who is asking.
+type need struct {
+	scope auth.Scope
+	about extent
+}
+
+// extent is what a route is about.
+type extent int
+
+const (
+	// teams routes are about what the principal sees: one sandbox, named by
+	// {ref} in the pattern, or a list that is cut down to it.
+	teams extent = iota
+	// makes routes add a sandbox: not for who has but one.
+	makes
+	// hosts routes are about what all teams share.
+	hosts
+	// anybody may ask.
+	anybody
+)
+
+// needs says what every route needs. A route that is not here cannot be added.
+// What decides what a sandbox may do needs Admin, because an agent may be given
+// a key with the scope Operate for its own machine.
+func needs() map[string]need {
+	return map[string]need{
+		"GET /health":  {auth.None, anybody},
+		"GET /version": {auth.Read, teams},
+
+		"GET /v2/sandboxes":                            {auth.Read, teams},
+		"POST /v2/sandboxes":                           {auth.Operate, makes},
+		"POST /sandboxes/import":                       {auth.Operate, makes},
+		"GET /sandboxes/{ref}":                         {auth.Read, teams},
+		"DELETE /sandboxes/{ref}":                      {auth.Operate, teams},
+		"GET /sandboxes/{ref}/console":                 {auth.Read, teams},
+		"GET /sandboxes/{ref}/export":                  {auth.Operate, teams},
+		"POST /sandboxes/{ref}/ports/{port}":           {auth.Operate, teams},
+		"GET /sandboxes/{ref}/timeline":                {auth.Read, teams},
+		"GET /sandboxes/{ref}/diff":                    {auth.Operate, teams}, // starts machines
+		"POST /sandboxes/{ref}/snapshots":              {auth.Operate, teams},
+		"DELETE /sandboxes/{ref}/snapshots/{snapshot}": {auth.Operate, teams},
+		"POST /sandboxes/{ref}/rollback":               {auth.Operate, teams},
+		"POST /sandboxes/{ref}/start":                  {auth.Operate, teams},
+		"POST /sandboxes/{ref}/restart":                {auth.Operate, teams},
+		"POST /sandboxes/{ref}/pause":                  {auth.Operate, teams},
+		"POST /sandboxes/{ref}/resume":                 {auth.Operate, teams},
+		"PUT /sandboxes/{ref}/schedule":                {auth.Operate, teams},
+		"POST /sandboxes/{ref}/fork":                   {auth.Operate, makes},
+		"GET /sandboxes/{ref}/egress":                  {auth.Read, teams},
+		"PUT /sandboxes/{ref}/egress":                  {auth.Admin, teams},
+		"POST /sandboxes/{ref}/egress/rules":           {auth.Admin, teams},
+		"POST /sandboxes/{ref}/egress/test":            {auth.Read, teams},
+		"POST /sandboxes/{ref}/egress/answer":          {auth.Admin, teams},
+		"POST /sandboxes/{ref}/egress/learn":           {auth.Admin, teams},
+		"GET /sandboxes/{ref}/egress/learn":            {auth.Read, teams},
+		"POST /sandboxes/{ref}/egress/replay":          {auth.Read, teams},
+		"GET /sandboxes/{ref}/blast-radius":            {auth.Read, teams},
+		"GET /egress/pending":                          {auth.Read, teams},
+		"GET /events":                                  {auth.Read, teams},
+		"GET /events/verified":                         {auth.Read, hosts},
+
+		"GET /secrets":             {auth.Read, hosts},
+		"PUT /secrets/{name}":      {auth.Admin, hosts},
+		"DELETE /secrets/{name}":   {auth.Admin, hosts},
+		"GET /templates":           {auth.Read, teams},
+		"POST /templates":          {auth.Admin, hosts},
+		"DELETE /templates/{name}": {auth.Admin, hosts},
+	}
+}
+
+// handle adds a route. A sandbox that its path names is looked up first, for who
+// is asking; what serves the route finds its whole id there.
+func (s *Server) handle(pattern string, serve http.HandlerFunc) {
+	n, ok := needs()[pattern]
+	if !ok {
+		panic("route without a need: " + pattern)
+	}
+	named := strings.Contains(pattern, "{ref}")
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		err := n.admit(auth.From(r.Context()))
+		if err == nil && named {
+			err = s.resolve(r)
+		}
+		if err == nil {
+			serve(w, r)
+			return
+		}
+		if r.Body != http.NoBody {
+			// So that the refusal does not wait for the rest of what is sent.
+			if err := duplex.Prepare(w); err != nil {
+				s.fail(w, r, err)
+				return
+			}
+		}
+		s.fail(w, r, err)
+	})
+}
+
+// admit returns an error unless p may ask.
+func (n need) admit(p auth.Principal) error {
+	if n.about == anybody {
+		return nil
+	}
+	if !p.Known() {
+		return auth.ErrUnknown
+	}
+	if err := p.Need(n.scope); err != nil {
+		return err
+	}
+	switch {
+	case n.about == makes && p.Sandbox != "":
+		return fault.New(fault.Denied, "key %s is for one sandbox and makes no others", p.Key)
+	case n.about == hosts && !p.Owner():
+		return fault.New(fault.Denied, "this is about the whole host, and key %s is of team %s", p.Key, p.Team).
+			Hint("use a key of team %s", auth.DefaultTeam)
+	}
+	return nil
+}
+
+// resolve puts the id of the sandbox that a path names in the place of its ref.
+func (s *Server) resolve(r *http.Request) error {
+	ref, err := parseRef("sandbox", r.PathValue("ref"))
+	if err != nil {
+		return err
+	}
+	id, err := s.Sandboxes.Resolve(r.Context(), ref)
+	if err == nil {
+		r.SetPathValue("ref", id)
+	}
+	return err
+}
