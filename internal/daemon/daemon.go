@@ -24,6 +24,7 @@ import (
 	"bulkhead/internal/audit"
 	"bulkhead/internal/caution"
 	"bulkhead/internal/config"
+	"bulkhead/internal/daemon/console"
 	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/doctor"
@@ -157,11 +158,16 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	doors, err := d.doors(ctx, f)
+	p := console.New(f, d.findings)
+	defer p.Terminals.Close()
+	doors, err := d.doors(ctx, f, p.Sessions)
 	if err != nil {
 		return err
 	}
-	s := server.New(f.Options(d.Log))
+	defer d.record(ctx, p)()
+	opts := f.Options(d.Log)
+	opts.More = p.Routes()
+	s := server.New(opts)
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
 	err = s.Serve(ctx, doors...)
 	f.Events.Append(ctx, "daemon.stopped", "", nil)

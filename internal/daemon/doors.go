@@ -3,15 +3,17 @@ package daemon
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
+	"bulkhead/internal/server/page/session"
 )
 
 // doors opens every way in that the configuration says. On error none is open.
-func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door, err error) {
+func (d *Daemon) doors(ctx context.Context, f *front.Front, sessions *session.Sessions) (doors []server.Door, err error) {
 	defer func() {
 		if err != nil {
 			for _, open := range doors {
@@ -27,12 +29,13 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
 
 	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins}
+	guard := func(next http.Handler) http.Handler { return g.Guard(sessions.Guard(next)) }
 	if d.Config.Listen != "" {
 		l, err := entry.Plain(ctx, d.Config.Listen)
 		if err != nil {
 			return doors, err
 		}
-		doors = append(doors, server.Door{Listener: l, Guard: g.Guard})
+		doors = append(doors, server.Door{Listener: l, Guard: guard})
 		d.Log.InfoContext(ctx, "daemon serves", "url", "http://"+l.Addr().String())
 	}
 	return doors, nil

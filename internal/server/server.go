@@ -56,6 +56,8 @@ type Options struct {
 	EventsVerified EventsVerified
 	// Info describes the daemon.
 	Info Info
+	// More are routes that answer bit by bit, by pattern; nil for none.
+	More map[string]func(http.ResponseWriter, *http.Request) error
 	Log  *slog.Logger
 }
 

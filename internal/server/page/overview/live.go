@@ -2,6 +2,7 @@ package overview
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/reply"
 )
 
 const (
@@ -35,11 +38,32 @@ type Live struct {
 // Once answers with an overview.
 func (l *Live) Once(w http.ResponseWriter, r *http.Request) error {
 	o, err := l.Look(r.Context(), time.Time{})
-	if err != nil {
-		return err
+	if err == nil {
+		reply.JSON(w, http.StatusOK, visible(auth.From(r.Context()), o))
 	}
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(o)
+	return err
+}
+
+// visible is the part of an overview that is for who is asking.
+func visible(p auth.Principal, o client.Overview) client.Overview {
+	seen := o
+	seen.Sandboxes, seen.Pending = []client.Activity{}, []client.EgressQuestion{}
+	ids := map[string]bool{}
+	for _, a := range o.Sandboxes {
+		if p.Sees(cmp.Or(a.Team, auth.DefaultTeam), a.ID) {
+			ids[a.ID] = true
+			seen.Sandboxes = append(seen.Sandboxes, a)
+		}
+	}
+	for _, q := range o.Pending {
+		if ids[q.SandboxID] {
+			seen.Pending = append(seen.Pending, q)
+		}
+	}
+	if !p.Owner() {
+		seen.Host = client.HostLoad{}
+	}
+	return seen
 }
 
 // Stream answers with server-sent events until the request's context ends:
@@ -116,7 +140,7 @@ func (l *Live) tell(ctx context.Context, t *teller, events <-chan client.Event) 
 			}
 			happened = time.Time{}
 			due.Reset(every)
-			if err == nil && t.news(o) != nil {
+			if err == nil && t.news(visible(auth.From(ctx), o)) != nil {
 				return nil
 			}
 		case <-silent.C:

@@ -25,7 +25,7 @@ const (
 	maxDoing, maxCommand = 3, 200
 )
 
-// Source is where an overview comes from.
+// Source is where an overview comes from. It sees the sandboxes of all teams.
 type Source interface {
 	// Sandboxes lists all, oldest first.
 	Sandboxes(ctx context.Context) ([]client.Sandbox, error)

@@ -21,9 +21,10 @@ const (
 	maxMessage = 1 << 20
 	// maxText bounds what is passed on of a guest's words.
 	maxText = 500
-	// tagged begins the names that shells have in a guest.
-	tagged = "console-"
 )
+
+// Tagged begins the names that shells have in a guest.
+const Tagged = "console-"
 
 // login starts a shell as a login does, in a guest that may lack bash.
 const login = `command -v bash >/dev/null && exec bash -l; exec sh -l`
@@ -153,7 +154,7 @@ func (s *Shell) join() error {
 
 // start follows a new one.
 func (s *Shell) start(size Size) error {
-	tag := tagged + s.name
+	tag := Tagged + s.name
 	stream, err := s.rpc.Start(s.life, connect.NewRequest(&process.StartRequest{
 		Process: &process.ProcessConfig{
 			Cmd: "/bin/sh", Args: []string{"-c", login}, Envs: map[string]string{"TERM": "xterm-256color"},
@@ -179,7 +180,7 @@ func (s *Shell) why(err error) error {
 }
 
 func (s *Shell) selector() *process.ProcessSelector {
-	return &process.ProcessSelector{Selector: &process.ProcessSelector_Tag{Tag: tagged + s.name}}
+	return &process.ProcessSelector{Selector: &process.ProcessSelector_Tag{Tag: Tagged + s.name}}
 }
 
 // take takes one event of the guest.

@@ -79,18 +79,20 @@ func (r *Room) Enter(ctx context.Context, sandbox, name string, size Size) (s *S
 		})
 	}
 	s.enter()
+	r.open.Add(1)
 	r.mu.Unlock()
+	leave = sync.OnceFunc(func() { s.leave(); r.open.Done() })
 	select {
 	case <-s.ready:
+		err = s.failure()
 	case <-ctx.Done():
-		s.leave()
-		return nil, nil, ctx.Err()
+		err = ctx.Err()
 	}
-	if err := s.failure(); err != nil {
-		s.leave()
+	if err != nil {
+		leave()
 		return nil, nil, err
 	}
-	return s, sync.OnceFunc(s.leave), nil
+	return s, leave, nil
 }
 
 // way leads to the agent of a sandbox.
@@ -98,7 +100,8 @@ func (r *Room) way(sandbox string) func(context.Context) (http.RoundTripper, err
 	return func(ctx context.Context) (http.RoundTripper, error) { return r.Transport(ctx, sandbox) }
 }
 
-// Close lets go of all shells and waits for that. They run on in their guests.
+// Close lets go of all shells and waits for that, and for those who have entered
+// to leave. The shells run on in their guests.
 func (r *Room) Close() {
 	r.mu.Lock()
 	r.closed = true
