@@ -87,6 +87,9 @@ func needs() map[string]need {
 		"POST /sandboxes/{ref}/file":    {auth.Operate, teams},
 		"GET /sandboxes/{ref}/programs": {auth.Operate, teams},
 
+		"GET /keys":                {auth.Admin, hosts},
+		"POST /keys":               {auth.Admin, hosts},
+		"DELETE /keys/{name}":      {auth.Admin, hosts},
 		"GET /secrets":             {auth.Read, hosts},
 		"PUT /secrets/{name}":      {auth.Admin, hosts},
 		"DELETE /secrets/{name}":   {auth.Admin, hosts},
