@@ -128,8 +128,9 @@ function Row({ s, now, picked, pick }: { s: Activity; now: number; picked: boole
           ? <>{ago(s.lastSnapshot.createdAt, now)} <small><Guest text={s.lastSnapshot.name || s.lastSnapshot.cause} most={40} /></small></>
           : <span class="muted">none yet</span>}
       </td>
-      <td class="num" data-label="Egress"><a href={to("egress", [s.sandboxID])} aria-label={`${s.allowed} allowed, ${s.denied} denied: egress of ${s.name}`}>
-        <span class="good-text">{s.allowed} ✓</span> <span class={s.denied ? "bad-text" : "muted"}>{s.denied} ✕</span></a></td>
+      <td class="num" data-label="Egress"><a href={to("egress", [s.sandboxID])} title="Connections allowed and denied">
+        <span class="good-text">{s.allowed} ✓<span class="visually-hidden"> allowed,</span></span>{" "}
+        <span class={s.denied ? "bad-text" : "muted"}>{s.denied} ✕<span class="visually-hidden"> denied, by {s.name}</span></span></a></td>
       <td class="num" data-label="Age">{span((now - Date.parse(s.createdAt)) / 1000)}</td>
     </tr>
   );

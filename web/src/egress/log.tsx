@@ -82,8 +82,8 @@ function Line({ e, name }: { e: AuditEvent; name: string | undefined }) {
       <td data-label="Destination"><Guest text={destination} most={100} />{moved && <small> {moved}</small>}</td>
       <td data-label="Rule"><small><Guest text={[f["rule"], f["reason"]].filter(Boolean).join(": ")} most={160} /></small></td>
       <td class="end">{decides && destination && (v === "denied"
-        ? <Action kind="quiet" act={add(true)} label={`Add a rule that allows ${destination}`}>Allow…</Action>
-        : v === "allowed" && <Action kind="quiet" act={add(false)} label={`Add a rule that denies ${destination}`}>Deny…</Action>)}</td>
+        ? <Action kind="quiet" act={add(true)} about={destination}>Allow…</Action>
+        : v === "allowed" && <Action kind="quiet" act={add(false)} about={destination}>Deny…</Action>)}</td>
     </tr>
   );
 }

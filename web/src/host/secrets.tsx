@@ -51,7 +51,7 @@ export function Secrets() {
 export function Removal({ act, what, verb = "Remove" }: { act: () => Promise<void>; what: string; verb?: string }) {
   const [sure, setSure] = useState(false);
   return (
-    <Action kind={sure ? "danger" : "quiet"} label={`${verb} ${what}`} act={() => { if (sure) return act(); setSure(true); return; }}>
+    <Action kind={sure ? "danger" : "quiet"} about={what} act={() => { if (sure) return act(); setSure(true); return; }}>
       {sure ? `Really ${verb.toLowerCase()}` : verb}
     </Action>
   );

@@ -49,7 +49,7 @@ export function Files({ box, path }: { box: Activity; path: string }) {
       onDrop={(e) => { e.preventDefault(); setDrop(false); if (operates && e.dataTransfer) send(e.dataTransfer.files).catch(report); }}>
       <div class="files-head">
         <nav class="crumbs" aria-label="Path">
-          <button type="button" class="quiet small" onClick={() => visit("/")} aria-label="Root folder">/</button>
+          <button type="button" class="quiet small" onClick={() => visit("/")} title="Root folder">/</button>
           {crumbs.map((c, i) => (
             <button type="button" key={i} class="quiet small" onClick={() => visit("/" + crumbs.slice(0, i + 1).join("/"))}><Guest text={c} most={40} /> /</button>
           ))}
@@ -109,7 +109,7 @@ function Entry({ e, operates, href, enter, remove }: { e: FileEntry; operates: b
       <td data-label="Changed">{moment(e.modified)}</td>
       <td class="end">
         {e.type === "file" && <a class="button small" href={href} download>Download</a>}
-        {operates && <Action kind={sure ? "danger" : "quiet"} act={() => { if (sure) return remove(); setSure(true); return; }} label={`Remove ${e.name.slice(0, 60)}`}>{sure ? "Really remove" : "Remove"}</Action>}
+        {operates && <Action kind={sure ? "danger" : "quiet"} act={() => { if (sure) return remove(); setSure(true); return; }} about={e.name.slice(0, 60)}>{sure ? "Really remove" : "Remove"}</Action>}
       </td>
     </tr>
   );

@@ -34,10 +34,11 @@ export function Terminal({ box, shell }: { box: Sandbox; shell: string }) {
   useEffect(() => {
     const element = host.current;
     if (!element) return;
+    withSheets(document);
     const term = new Xterm({
       fontFamily: "ui-monospace, 'SF Mono', 'Cascadia Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace",
       fontSize: 13, lineHeight: 1.2, scrollback: 5000, cursorBlink: false, screenReaderMode: true,
-      theme: isDark() ? dark : light, minimumContrastRatio: 4.5, documentOverride: withSheets(document),
+      theme: isDark() ? dark : light, minimumContrastRatio: 4.5,
       // A link of the guest says one thing and leads to another: where it leads
       // is shown, and nothing is opened.
       linkHandler: { activate: (_, uri) => setLink(uri), hover: (_, uri) => setLink(uri), leave: () => setLink(""), allowNonHttpProtocols: true },

@@ -18,12 +18,13 @@ interface ActionProps {
   kind?: "primary" | "danger" | "quiet";
   disabled?: boolean;
   title?: string;
-  label?: string;
+  // about says to who does not see it what the button is for.
+  about?: string;
   busy?: string;
 }
 
 // Action is a button that does something on the host.
-export function Action({ act, children, kind, disabled, title, label, busy }: ActionProps) {
+export function Action({ act, children, kind, disabled, title, about, busy }: ActionProps) {
   const [waits, setWaits] = useState(false);
   const press = async () => {
     setWaits(true);
@@ -36,9 +37,9 @@ export function Action({ act, children, kind, disabled, title, label, busy }: Ac
     }
   };
   return (
-    <button type="button" class={kind ?? ""} disabled={disabled || waits} aria-busy={waits} title={title}
-      aria-label={label} onClick={() => void press()}>
+    <button type="button" class={kind ?? ""} disabled={disabled || waits} aria-busy={waits} title={title} onClick={() => void press()}>
       {waits && busy ? busy : children}
+      {about && <span class="visually-hidden"> {about}</span>}
     </button>
   );
 }
