@@ -24,7 +24,6 @@ import (
 	"bulkhead/internal/audit"
 	"bulkhead/internal/caution"
 	"bulkhead/internal/config"
-	"bulkhead/internal/daemon/console"
 	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/doctor"
@@ -158,7 +157,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	p := console.New(f, d.findings)
+	p := d.page(f)
 	defer p.Terminals.Close()
 	doors, err := d.doors(ctx, f, p.Sessions)
 	if err != nil {

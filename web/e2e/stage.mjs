@@ -86,7 +86,7 @@ export function world(say) {
       sandboxID: id("a"), policy: "version: 1\nuse: [packages]\ndefault: ask\nrules:\n  - {name: \"*.example.com\", ports: [443], action: allow}\n", dropped: { udp: 12 },
       used: [
         { destination: say("pypi.org:443"), connections: 41, open: 1, upBytes: 81_000, downBytes: 14_900_000 },
-        { destination: say("deb.debian.org:80"), connections: 12, open: 0, upBytes: 22_000, downBytes: 48_100_000 },
+        { destination: say("mirror.example:80"), connections: 12, open: 0, upBytes: 22_000, downBytes: 48_100_000 },
         { destination: say("api.example.com:443"), connections: 75, open: 2, upBytes: 3_200_000, downBytes: 1_100_000 },
       ],
       budgets: [], denied: [],

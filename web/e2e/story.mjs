@@ -1,4 +1,5 @@
-// What an operator does, on a real machine.
+// What an operator does, on a real machine. A chapter that fails does not keep
+// the others from being told.
 
 import { check, fits, launch, open, phone, wide } from "./browser.mjs";
 import { breakIt, create, egress, events, fleet, host, inspect, rollBack, signIn, work } from "./chapters.mjs";
@@ -8,18 +9,27 @@ const { BASE: base, ADMIN: admin, READER: reader, SHOTS: shots, FAILURES: failur
 
 const browser = await launch();
 const { page, context, wrong } = await open(browser, { viewport: wide, colorScheme: "light", origin: base });
-page.setDefaultTimeout(90_000);
+page.setDefaultTimeout(60_000);
 
 // look checks what one sees, and keeps a picture of it if pictures are wanted.
 async function look(name) {
+  if (shots) await page.screenshot({ path: `${shots}/${name}.png` });
   await check(page, wrong, name);
   await fits(page, name);
-  if (shots) await page.screenshot({ path: `${shots}/${name}.png` });
 }
 
 async function chapter(name, tell) {
-  console.log(name);
-  await tell({ page, context, base, look, wrong });
+  const began = Date.now();
+  try {
+    await tell({ page, context, base, look, wrong });
+    console.log(`${name}: ${((Date.now() - began) / 1000).toFixed(1)} s`);
+  } catch (e) {
+    process.exitCode = 1;
+    console.log(`FAILED ${name}: ${e.stack}\nthe page says:\n${(await page.locator("body").innerText()).slice(0, 1500)}`);
+    if (wrong.length > 0) console.log("went wrong:\n" + wrong.join("\n"));
+    await page.screenshot({ path: `${failures}/${name.replaceAll(" ", "-")}.png` });
+    wrong.length = 0;
+  }
 }
 
 try {
@@ -33,23 +43,18 @@ try {
   await chapter("read what happened", events);
   await chapter("look at the host", host);
   await chapter("look at the fleet", fleet);
-  await chapter("on a phone, in the dark", async ({ page, base }) => {
+  await chapter("on a phone and in the dark", async () => {
     await page.emulateMedia({ colorScheme: "dark" });
     await page.setViewportSize(phone);
     await page.goto(base + "/#/");
     await page.getByRole("link", { name: "otter", exact: true }).waitFor();
     await look("phone");
-    await page.setViewportSize(wide);
-    await page.emulateMedia({ colorScheme: "light" });
+    await page.getByRole("link", { name: "otter", exact: true }).click();
+    await page.getByRole("link", { name: "Timeline", exact: true }).click();
+    await page.getByRole("button", { name: /taken by hand/ }).first().click();
+    await look("phone-timeline");
   });
   await chapter("only look", (s) => readOnly(s, browser, reader));
-} catch (e) {
-  await page.screenshot({ path: `${failures}/failure.png` });
-  if (process.env.KEEP) await page.screenshot({ path: process.env.KEEP });
-  console.log(e.stack);
-  console.log("the page says:\n" + (await page.locator("body").innerText()).slice(0, 3000));
-  console.log("went wrong:\n" + wrong.join("\n"));
-  process.exitCode = 1;
 } finally {
   await browser.close();
 }

@@ -93,7 +93,7 @@ func browse(t *testing.T, story string, env ...string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", filepath.Join("e2e", story))
 	cmd.Dir = web
-	cmd.Env = append(append(os.Environ(), "SHOTS="+os.Getenv("BULKHEAD_SCREENSHOTS"), "FAILURES="+t.TempDir()), env...)
+	cmd.Env = append(append(os.Environ(), "SHOTS="+os.Getenv("BULKHEAD_SCREENSHOTS"), "FAILURES="+os.TempDir()), env...)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {

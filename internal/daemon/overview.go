@@ -1,14 +1,9 @@
-// Package console puts the operator's page together: it gives the packages
-// below server/page what they show, from the heart and from the host.
-//
-// It translates and decides nothing. It must not know HTTP beyond passing it on.
-package console
+package daemon
 
 import (
 	"bytes"
 	"context"
 	"errors"
-	"iter"
 	"net/http"
 	"os"
 	"runtime"
@@ -20,13 +15,8 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/daemon/front"
-	"bulkhead/internal/reclaim"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
-	"bulkhead/internal/server/page"
-	"bulkhead/internal/server/page/desk"
-	"bulkhead/internal/server/page/overview"
-	"bulkhead/internal/server/page/session"
 	"bulkhead/internal/server/page/terminal"
 	"bulkhead/proto/process"
 	"bulkhead/proto/process/processconnect"
@@ -34,25 +24,6 @@ import (
 
 // maxList bounds what a guest may say of what was started in it.
 const maxList = 256 << 10
-
-// New returns the page that shows what f does. doctor examines the host.
-func New(f *front.Front, doctor func() []client.Check) *page.Page {
-	o := f.Options(nil)
-	sampler := &overview.Sampler{
-		Source: source{f, o}, ProcessorTime: reclaim.ProcessorTime,
-		LastEvent: func() uint64 { seq, _ := f.Events.Audit.Head(); return seq }, Clock: f.Clock,
-	}
-	events := func(ctx context.Context, since uint64) iter.Seq2[client.Event, error] {
-		return o.Events(ctx, server.EventQuery{Since: since, Follow: true})
-	}
-	return &page.Page{
-		Sessions:  &session.Sessions{Keys: f.Keys, Clock: f.Clock},
-		Live:      &overview.Live{Sampler: sampler, Events: events},
-		Desk:      &desk.Desk{Transport: o.Sandboxes.Transport},
-		Terminals: &terminal.Room{Transport: o.Sandboxes.Transport},
-		Doctor:    func(context.Context) []client.Check { return doctor() },
-	}
-}
 
 // source is where an overview comes from. It sees the sandboxes of all teams:
 // who watches is told of theirs alone.
@@ -111,14 +82,14 @@ func (s source) Host(context.Context) (client.HostLoad, error) {
 	if err != nil {
 		return client.HostLoad{}, err
 	}
-	total, free, err := memory()
+	total, free, err := hostMemory()
 	return client.HostLoad{
 		CPUs: runtime.NumCPU(), MemoryTotalMB: total, MemoryFreeMB: free, PoolTotal: u.Total, PoolFree: u.Free,
 	}, err
 }
 
-// memory is what the host has, and what of it programs can get, in MiB.
-func memory() (total, free int, err error) {
+// hostMemory is what the host has, and what of it programs can get, in MiB.
+func hostMemory() (total, free int, err error) {
 	b, err := os.ReadFile("/proc/meminfo") // proc_meminfo(5)
 	if err != nil {
 		return 0, 0, err
