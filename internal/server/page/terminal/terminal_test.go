@@ -29,7 +29,8 @@ func newLab(t *testing.T) *lab {
 	if u, err := user.Current(); err != nil || u.Uid != "0" {
 		t.Skip("a shell as root needs root")
 	}
-	agent := process.New(process.Options{Workdir: t.TempDir()})
+	home := t.TempDir() // what a login shell does on this host is none of the test's business
+	agent := process.New(process.Options{Workdir: home, Env: func() map[string]string { return map[string]string{"HOME": home} }})
 	path, h := agent.Handler()
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
