@@ -52,11 +52,12 @@ async function violations(page) {
   // The page's policy lets no script in; this one comes by the debugger.
   const client = await page.context().newCDPSession(page);
   await client.send("Runtime.evaluate", { expression: axe.source });
-  const { result } = await client.send("Runtime.evaluate", {
+  const { result, exceptionDetails } = await client.send("Runtime.evaluate", {
     expression: `axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] }).then((r) => JSON.stringify(r.violations.map((v) => ({ id: v.id, impact: v.impact, nodes: v.nodes.map((n) => n.html.slice(0, 160) + " " + (n.any[0]?.message ?? "")) }))))`,
     awaitPromise: true, returnByValue: true,
   });
   await client.detach();
+  if (exceptionDetails) throw new Error("axe: " + JSON.stringify(exceptionDetails).slice(0, 500));
   return JSON.parse(result.value)
     .filter((v) => v.impact === "serious" || v.impact === "critical")
     .map((v) => `axe: ${v.id} (${v.impact}): ${v.nodes.slice(0, 3).join(" | ")}`);

@@ -4,6 +4,7 @@
 // test cannot.
 
 import { readFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 
 const dist = new URL("../../internal/server/page/dist/", import.meta.url);
@@ -113,6 +114,19 @@ const routes = [
   [/^\/sandboxes\/[^/]+$/, (w) => ({ ...w.overview.sandboxes[0], vmm: { driver: "qemu", version: "7.2.22", pid: 4711, cage: w.cage } })],
 ];
 
+// terminal is a shell that prints something (RFC 6455).
+function terminal(req, socket, output) {
+  const accept = createHash("sha1").update(req.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest("base64");
+  socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
+  const frame = (opcode, data) => {
+    const head = Buffer.from([0x80 | opcode, 126, data.length >> 8, data.length & 0xff]);
+    socket.write(Buffer.concat([data.length < 126 ? Buffer.from([0x80 | opcode, data.length]) : head, data]));
+  };
+  frame(1, Buffer.from(JSON.stringify({ from: 0, shell: "one", fresh: true })));
+  frame(2, Buffer.from(output.replaceAll("\n", "\r\n")).subarray(0, 60_000));
+  socket.on("error", () => {});
+}
+
 // stage serves a world and returns its address and the way to end it.
 export async function stage(w) {
   const open = new Set();
@@ -144,6 +158,7 @@ export async function stage(w) {
       res.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify(route[1](w)));
     }
   });
+  server.on("upgrade", (req, socket) => terminal(req, socket, w.console));
   server.on("connection", (c) => {
     open.add(c);
     c.on("close", () => open.delete(c));

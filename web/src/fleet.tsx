@@ -7,7 +7,7 @@ import { NewSandbox } from "./newsandbox";
 import { useLive, useNow } from "./live";
 import { to } from "./route";
 import { useMay } from "./session";
-import { ago, percent, plural, span } from "./text";
+import { ago, percent, plural, shown, span } from "./text";
 import type { Activity } from "./types";
 import { Action, Empty, Guest, Notice } from "./ui/parts";
 import { Sparkline } from "./ui/sparkline";
@@ -64,7 +64,7 @@ export function FleetView() {
           {known.length > 0 && (
             <select aria-label="Label" value={label} onChange={(e) => setLabel(e.currentTarget.value)}>
               <option value="">any label</option>
-              {known.map((l) => <option key={l} value={l}>{l.slice(0, 60)}</option>)}
+              {known.map((l) => <option key={l} value={l}>{shown(l, 60)}</option>)}
             </select>
           )}
           <input type="search" placeholder="Search name, label, command" aria-label="Search" value={search} onInput={(e) => setSearch(e.currentTarget.value)} />

@@ -7,9 +7,13 @@
 const hidden =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\uffff]|[\u{e0000}-\u{e0fff}]/gu;
 
+// piled are marks on one character beyond what any script needs: they would
+// cover what stands above and below.
+const piled = /(\p{M}{4})\p{M}+/gu;
+
 // shown writes out what would be hidden, and cuts what is too long.
 export function shown(s: string, most = 500): string {
-  const clear = s.replace(hidden, (c) => {
+  const clear = s.replace(piled, "$1…").replace(hidden, (c) => {
     if (c === "\n") return "⏎";
     if (c === "\t") return "⇥";
     return "\\u{" + (c.codePointAt(0) ?? 0).toString(16) + "}";
@@ -17,17 +21,18 @@ export function shown(s: string, most = 500): string {
   return clear.length > most ? clear.slice(0, most) + "…" : clear;
 }
 
-// log makes bytes of a console readable: escape sequences are left out, what
-// else is hidden is written out, lines stay lines.
+// log makes bytes of a console readable: escape sequences are left out, one
+// without an end up to the end of its line; what else is hidden is written out;
+// lines stay lines.
 export function log(s: string): string {
   return s
-    .replace(/\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?/g, "")
-    .replace(/\x1b[P^_X][^\x1b]*(?:\x1b\\)?/g, "")
+    .replace(/\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?/g, "")
+    .replace(/\x1b[P^_X][^\x1b\n]*(?:\x1b\\)?/g, "")
     .replace(/\x1b\[[0-?]*[ -/]*[@-~]/g, "")
     .replace(/\x1b[ -/]*[0-~]?/g, "")
     .replace(/\r+\n/g, "\n")
     .split("\n")
-    .map((line) => shown(line.replace(/^.*\r(?=.)/, "").replace(/\r/g, "").replace(/\t/g, "    "), 2000))
+    .map((line) => shown(line.replace(/^[^]*\r(?=[^\r])/, "").replace(/\r/g, "").replace(/\t/g, "    "), 2000))
     .join("\n");
 }
 

@@ -36,7 +36,7 @@ export function Programs({ box }: { box: Activity }) {
                 <tr key={p.pid}>
                   <td class="num" data-label="PID">{p.pid}</td>
                   <td data-label="Command"><Guest text={p.command} most={160} /></td>
-                  <td data-label="State">{states[p.state] ?? <Guest text={p.state} most={4} />}</td>
+                  <td data-label="State">{states.get(p.state) ?? <Guest text={p.state} most={4} />}</td>
                   <td class="num" data-label="CPU time">{p.cpuSeconds.toFixed(1)} s</td>
                   <td class="num" data-label="Memory">{size(p.memoryBytes)}</td>
                   <td class="num" data-label="Runs for">{span(p.ageSeconds)}</td>
@@ -52,4 +52,4 @@ export function Programs({ box }: { box: Activity }) {
 }
 
 // states are the letters of proc_pid_stat(5).
-const states: Record<string, string> = { R: "running", S: "sleeping", D: "waits for disk", Z: "zombie", T: "stopped", t: "traced", I: "idle", X: "dead" };
+const states = new Map([["R", "running"], ["S", "sleeping"], ["D", "waits for disk"], ["Z", "zombie"], ["T", "stopped"], ["t", "traced"], ["I", "idle"], ["X", "dead"]]);

@@ -14,11 +14,16 @@ import { Graph, graphWidth, rowHeight } from "./graph";
 import { layout } from "./layout";
 import { Rollback } from "./rollback";
 
-const causes: Record<string, string> = {
-  manual: "taken by hand", schedule: "by schedule", inside: "asked for by the agent", pause: "at a pause",
-  fork: "for a fork", "before-rollback": "what a rollback left", "before-exec": "before a risky command",
-  "before-contact": "before a first contact", template: "from the template",
-};
+const causes = new Map([
+  ["manual", "taken by hand"], ["schedule", "by schedule"], ["inside", "asked for by the agent"], ["pause", "at a pause"],
+  ["fork", "for a fork"], ["before-rollback", "what a rollback left"], ["before-exec", "before a risky command"],
+  ["before-contact", "before a first contact"], ["template", "from the template"],
+]);
+
+// Why says what a snapshot was taken for.
+function Why({ cause }: { cause: string }) {
+  return <>{causes.get(cause) ?? <Guest text={cause} most={40} />}</>;
+}
 
 // changesTimeline are the events after which it is read anew.
 const changesTimeline = /^(snapshot\.|sandbox\.(rolled_back|paused|resumed|forked|start|snap|rollback|pause|restart|repaired))/;
@@ -58,8 +63,8 @@ export function Timeline({ box, at }: { box: Activity; at: string }) {
           {snapshots.map((s) => (
             <li key={s.snapshotID} class={`moment ${s.snapshotID === selected ? "selected" : ""}`}>
               <button type="button" class="moment-line" aria-expanded={s.snapshotID === selected} onClick={() => setPicked(s.snapshotID === selected ? "" : s.snapshotID)}>
-                <strong>{s.name ? <Guest text={s.name} most={40} /> : causes[s.cause] ?? <Guest text={s.cause} most={40} />}</strong>
-                <small>{ago(s.createdAt, now)} · {size(s.ownBytes)}{s.name && s.cause !== "manual" ? ` · ${causes[s.cause] ?? s.cause}` : ""}
+                <strong>{s.name ? <Guest text={s.name} most={40} /> : <Why cause={s.cause} />}</strong>
+                <small>{ago(s.createdAt, now)} · {size(s.ownBytes)}{s.name && s.cause !== "manual" && <> · <Why cause={s.cause} /></>}
                   {s.what && <> · <Guest text={s.what} most={60} /></>}</small>
               </button>
             </li>
@@ -105,7 +110,7 @@ function Moment({ s, box, operates, head, rollback, removed }: MomentProps) {
   return (
     <section class="moment-detail" aria-label="Selected snapshot">
       <dl>
-        <dt>Taken</dt><dd>{moment(s.createdAt)}, {causes[s.cause] ?? s.cause}</dd>
+        <dt>Taken</dt><dd>{moment(s.createdAt)}, <Why cause={s.cause} /></dd>
         {s.what && <><dt>Before</dt><dd><Guest text={s.what} /></dd></>}
         <dt>Id</dt><dd><code>{s.snapshotID}</code></dd>
         <dt>Costs</dt><dd>{size(s.ownBytes)} that nothing else shares; the machine stood still for {s.stoppedMS.toFixed(0)} ms</dd>
