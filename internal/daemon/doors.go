@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/server"
@@ -12,6 +13,7 @@ import (
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
 	"bulkhead/internal/server/page/session"
+	"bulkhead/internal/server/quota"
 )
 
 // doors opens every way in that the configuration says. On error none is open.
@@ -30,7 +32,7 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front, sessions *session.Se
 	doors = append(doors, server.Door{Listener: l, Guard: server.Root})
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
 
-	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins}
+	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins, Quota: quota.New(d.Config.Limits.Requests, time.Now), Log: d.Log}
 	guard := func(next http.Handler) http.Handler { return g.Guard(sessions.Guard(next)) }
 	if d.Config.Listen != "" {
 		l, err := entry.Plain(ctx, d.Config.Listen)

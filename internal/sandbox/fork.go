@@ -106,7 +106,7 @@ func (m *Manager) reserveForks(source *box, spec ForkSpec) (forks []*box, err er
 		if err == nil {
 			b, err = m.reserve(Record{
 				Team: from.Team, Name: as, Template: from.Template, Size: from.Size, DiskMiB: from.DiskMiB,
-				Identity: Identity{Env: from.Identity.Env}, Metadata: from.Metadata,
+				Identity: Identity{Env: from.Identity.Env}, Metadata: from.Metadata, Ingress: from.Ingress,
 			})
 		}
 		if err != nil {

@@ -58,8 +58,20 @@ type Record struct {
 	Metadata map[string]string
 	// Stay means that a pause ends by Resume alone.
 	Stay bool
+	// Ingress is how its own ports may be reached.
+	Ingress Ingress
 	// Schedule is what is done for it while nobody looks.
 	Schedule schedule.Schedule
+}
+
+// Ingress is how what serves in a sandbox may be reached from outside, by those
+// who have no key.
+type Ingress struct {
+	// Private ports are not reached without a token.
+	Private bool `json:"private,omitempty"`
+	// MaskHost is the host that services believe to be called, ${PORT} in it being
+	// theirs; "" for the one that they are called.
+	MaskHost string `json:"mask_host,omitempty"`
 }
 
 // Identity is what tells one machine from another that was made from the

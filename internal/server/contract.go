@@ -9,6 +9,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/duplex"
+	"bulkhead/internal/server/ingress"
 )
 
 // A ref names a sandbox: its id, its name, or a prefix of its id that fits no
@@ -117,6 +118,20 @@ type Ports interface {
 	DialPort(ctx context.Context, ref string, port uint16) (duplex.Conn, error)
 }
 
+// Ingress is how sandboxes of all teams may be reached from outside.
+type Ingress interface {
+	// Rules returns the rules of a sandbox by its whole id, or fault.NotFound.
+	Rules(ctx context.Context, id string) (ingress.Rules, error)
+	IDs(ctx context.Context) []string
+}
+
+// guests is what leads into sandboxes, for package ingress.
+type guests struct {
+	Sandboxes
+	Ports
+	Ingress
+}
+
 // Parcels moves sandboxes from host to host, each as one file.
 type Parcels interface {
 	// Export writes one moment of a sandbox, now ("") or a snapshot.
@@ -155,6 +170,17 @@ type EventQuery struct {
 	After time.Time
 	// Follow waits for further events after the last one.
 	Follow bool
+}
+
+// Ready returns an error if the daemon cannot do its work although it runs.
+type Ready func(ctx context.Context) error
+
+// Metrics counts, and tells who scrapes.
+type Metrics interface {
+	http.Handler
+	// Answered counts an answer. A route is one of the few that there are; a status
+	// is 0 if the connection was cut.
+	Answered(route string, status int, took time.Duration)
 }
 
 // Info describes the daemon.

@@ -14,8 +14,12 @@ import (
 	"testing"
 
 	"bulkhead/client"
+	"bulkhead/internal/duplex"
+	"bulkhead/internal/fault"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/entry"
+	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/quota"
 )
 
 // fakeSandboxes answers with what a test puts into its fields.
@@ -113,13 +117,38 @@ func (f fakeTemplates) Build(ctx context.Context, r client.BuildRequest, p func(
 }
 func (f fakeTemplates) Remove(ctx context.Context, name string) error { return f.remove(ctx, name) }
 
+// fakePorts has nothing that listens unless a test says otherwise.
+type fakePorts struct {
+	dialPort func(context.Context, string, uint16) (duplex.Conn, error)
+	rules    func(context.Context, string) (ingress.Rules, error)
+	ids      []string
+}
+
+func (f fakePorts) DialPort(ctx context.Context, id string, port uint16) (duplex.Conn, error) {
+	if f.dialPort == nil {
+		return nil, fault.New(fault.Unavailable, "nothing listens on port %d of %s", port, id)
+	}
+	return f.dialPort(ctx, id, port)
+}
+func (f fakePorts) Rules(ctx context.Context, id string) (ingress.Rules, error) {
+	if f.rules == nil {
+		return ingress.Rules{}, nil
+	}
+	return f.rules(ctx, id)
+}
+func (f fakePorts) IDs(context.Context) []string { return f.ids }
+
 // fake is a daemon whose parts are a test's.
 type fake struct {
 	fakeSandboxes
 	fakeSnapshots
 	fakeTemplates
-	events func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
-	info   func(context.Context) (client.Info, error)
+	fakePorts
+	quota *quota.Quota
+	// impatient has bodies arrive at once.
+	impatient bool
+	events    func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
+	info      func(context.Context) (client.Info, error)
 }
 
 // api is a running server and a client of its socket.
@@ -171,7 +200,7 @@ func start(t *testing.T, f fake) *api {
 	a := &api{socket: socketPath(t), log: &syncBuffer{}}
 	s := server.New(server.Options{
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
-		Events: f.events, Info: f.info,
+		Ports: f.fakePorts, Ingress: f.fakePorts, Events: f.events, Info: f.info,
 		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	l, err := entry.Unix(a.socket, slog.New(slog.NewTextHandler(a.log, nil)))

@@ -9,6 +9,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/ingress"
 	"bulkhead/internal/server/reply"
 )
 
@@ -22,10 +23,15 @@ func (s *Server) Handler(guard func(http.Handler) http.Handler) http.Handler {
 
 // answer answers a request of somebody who may ask, and tells the log.
 func (s *Server) answer(rw http.ResponseWriter, r *http.Request) {
+	s.answering.Add(1)
+	defer s.answering.Done()
 	w := &reply.Answer{ResponseWriter: rw}
 	began := time.Now()
 	defer func() {
 		thrown := recover()
+		if s.Metrics != nil {
+			s.Metrics.Answered(w.Route, w.Status, time.Since(began))
+		}
 		s.Log.DebugContext(r.Context(), "request answered", "request", reply.RequestID(r.Context()),
 			"op", fmt.Sprintf("%s %d", reply.Op(r), w.Status), "duration", time.Since(began))
 		if thrown != nil {
@@ -60,15 +66,24 @@ func (s *Server) recovered(w *reply.Answer, r *http.Request, thrown any) {
 }
 
 // dispatch finds out whom a request is for.
-func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
-	if forGuest(r) {
-		s.toGuest(w, r)
+func (s *Server) dispatch(w *reply.Answer, r *http.Request) {
+	if a, ok, _ := s.ingress.Find(r); ok {
+		w.Route = "port of a sandbox"
+		if a.Port == ingress.AgentPort {
+			w.Route = "agent of a sandbox"
+		}
+		ctx, cancel := s.streamContext(r.Context())
+		defer cancel()
+		s.ingress.ServeHTTP(w, r.WithContext(ctx))
 		return
 	}
-	if h, pattern := s.mux.Handler(r); pattern == "" {
+	h, pattern := s.mux.Handler(r)
+	if pattern == "" {
+		w.Route = "none"
 		s.noRoute(w, r, h)
 		return
 	}
+	w.Route = pattern
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -4,7 +4,7 @@
 // their results into JSON of package client; it decides nothing about
 // sandboxes and must not import the heart, a driver or the database. A
 // request that is for a sandbox is not for the host at all: it goes to
-// what serves there (proxy.go).
+// what serves there (package ingress).
 //
 // Who speaks is known before anything else: each door (Serve) comes with a
 // guard that puts a principal (package auth) into the request's context. What
@@ -25,6 +25,9 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/token"
 )
 
 const (
@@ -49,23 +52,36 @@ type Options struct {
 	Egress    Egress
 	Lessons   Lessons
 	Ports     Ports
-	Secrets   Secrets
-	Keys      Keys
-	Parcels   Parcels
-	Events    Events
+	Ingress   Ingress
+	// Tokens are those of sandboxes.
+	Tokens  token.Seed
+	Secrets Secrets
+	Keys    Keys
+	Parcels Parcels
+	Events  Events
 	// EventsVerified checks the log of them.
 	EventsVerified EventsVerified
 	// Info describes the daemon.
 	Info Info
 	// More are routes that answer bit by bit, by pattern; nil for none.
 	More map[string]func(http.ResponseWriter, *http.Request) error
-	Log  *slog.Logger
+	// Ready says why the daemon cannot do its work although it runs.
+	Ready Ready
+	// Metrics counts what is answered; nil for nobody.
+	Metrics Metrics
+	Log     *slog.Logger
 }
 
 // Server is the API.
 type Server struct {
 	Options
 	mux *http.ServeMux
+	// bodyTimeout is how long a JSON body may take.
+	bodyTimeout time.Duration
+	ingress     *ingress.Proxy
+	// answering has the requests under way, of connections that are the server's
+	// no more too.
+	answering sync.WaitGroup
 	// streams ends when no stream may go on.
 	streams     context.Context
 	stopStreams context.CancelFunc
@@ -73,7 +89,8 @@ type Server struct {
 
 // New returns the API of the given parts.
 func New(opts Options) *Server {
-	s := &Server{Options: opts, mux: http.NewServeMux()}
+	s := &Server{Options: opts, mux: http.NewServeMux(), bodyTimeout: bodyTimeout}
+	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()
 	return s
@@ -145,6 +162,7 @@ func (s *Server) serve(ctx context.Context, d Door) error {
 	<-served // so that no connection is taken from here on
 	err := srv.Close()
 	conns.Wait()
+	s.answering.Wait()
 	if failed != nil {
 		err = errors.Join(fmt.Errorf("serve API: %w", failed), err)
 	}

@@ -20,6 +20,7 @@ import (
 	"bulkhead/internal/config"
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
+	"bulkhead/internal/fault"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/reclaim"
@@ -31,6 +32,7 @@ import (
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/token"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -43,6 +45,8 @@ type Front struct {
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
 	Keys      *auth.Keys
+	Tokens    token.Seed
+	Metrics   server.Metrics
 	Vault     *secret.Vault
 	Guard     *caution.Guard
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
@@ -58,9 +62,20 @@ type Front struct {
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
-		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
-		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
+		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
+		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info,
+		Ready: a.ready, Metrics: a.Metrics, Log: log,
 	}
+}
+
+// ready returns an error if the pool does not answer or has no room for machines:
+// nothing can be made then, nor snapshotted.
+func (a *Front) ready(context.Context) error {
+	u, err := a.Pool.Usage()
+	if err == nil && u.Free < u.Reserved {
+		err = fault.New(fault.Unavailable, "the pool is full")
+	}
+	return err
 }
 
 func (a *Front) info(ctx context.Context) (client.Info, error) {

@@ -29,11 +29,12 @@ type recordSpec struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Stay     bool              `json:"stay,omitempty"`
 	Schedule schedule.Schedule `json:"schedule,omitzero"`
+	Ingress  sandbox.Ingress   `json:"ingress,omitzero"`
 }
 
 // Save implements the heart's contract.
 func (r Records) Save(ctx context.Context, rec sandbox.Record) error {
-	spec, err := json.Marshal(recordSpec{rec.Identity, rec.Metadata, rec.Stay, rec.Schedule})
+	spec, err := json.Marshal(recordSpec{rec.Identity, rec.Metadata, rec.Stay, rec.Schedule, rec.Ingress})
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", rec.ID, err)
 	}
@@ -69,7 +70,7 @@ func (r Records) List(ctx context.Context) ([]sandbox.Record, error) {
 			Created: row.Created, Started: row.Started,
 			Size: live.Size{CPUs: row.CPUs, MemoryMiB: row.MemoryMiB}, DiskMiB: row.DiskMiB,
 			Head: pool.SnapshotID(row.Head), Identity: spec.Identity, Metadata: spec.Metadata,
-			Stay: spec.Stay, Schedule: spec.Schedule,
+			Stay: spec.Stay, Schedule: spec.Schedule, Ingress: spec.Ingress,
 		})
 	}
 	return recs, nil

@@ -1,10 +1,3 @@
-// Package ingress leads from the host into sandboxes: requests of programs and
-// browsers to what serves there, the agent and whatever else listens.
-//
-// What is in a sandbox is hostile, and so may be who asks. Both bodies are passed
-// on as they come; what the host has to hold of them is bounded.
-//
-// ingress must not know how a sandbox is reached or run.
 package ingress
 
 import (
@@ -66,7 +59,8 @@ func Find(r *http.Request) (a Address, ok bool, err error) {
 		}
 	}
 	if !refForm.MatchString(ref) {
-		return Address{}, true, fault.New(fault.Invalid, "%.64q is not the id or name of a sandbox", ref)
+		return Address{}, true, fault.New(fault.Invalid, "%.64q is not the id or name of a sandbox", ref).
+			Hint("ids and names are 1 to 63 of a-z, 0-9 and -")
 	}
 	n, err := parsePort(port)
 	return Address{Ref: ref, Port: n}, true, err

@@ -34,6 +34,8 @@ type Answer struct {
 	http.ResponseWriter
 	// Status is 0 until then.
 	Status int
+	// Route is what is asked for, one of the few things that can be.
+	Route string
 }
 
 // WriteHeader implements http.ResponseWriter.
