@@ -33,7 +33,7 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front, sessions *session.Se
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
 
 	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins, Quota: quota.New(d.Config.Limits.Requests, time.Now), Log: d.Log}
-	guard := func(next http.Handler) http.Handler { return g.Guard(sessions.Guard(next)) }
+	guard := func(next http.Handler) http.Handler { return sessions.Guard(g.Guard(next)) }
 	if d.Config.Listen != "" {
 		l, err := entry.Plain(ctx, d.Config.Listen)
 		if err != nil {

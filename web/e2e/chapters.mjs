@@ -46,7 +46,8 @@ export async function create({ page, look }) {
 }
 
 export async function work({ page, look }) {
-  await type(page, "kept=yes; cd /srv; printf 'precious\\n' > precious; clear");
+  await type(page, "kept=yes; cd /srv; printf 'precious\\n' > precious; clear; echo written-$((1+1))");
+  await says(page, "written-2");
   // The shell is the same one after the page was loaded anew.
   await page.reload();
   await type(page, "echo kept-$kept-$PWD");

@@ -32,8 +32,11 @@ async function plain(page, where) {
   const found = await page.evaluate(() => ({
     owned: window.owned,
     elements: [...document.querySelectorAll("img:not([src='/console/icon.svg']), iframe, base, object, embed, body script, body style, [onload], [onerror], a[href^='javascript' i]")].map((e) => e.outerHTML.slice(0, 100)),
-    // What is hidden or changes directions is never in the page as it came.
-    hidden: /[\u200b-\u200f\u202a-\u202e\u2060-\u2069\u061c\u00ad\ufeff\u3164\u001b\u009b]/.exec(document.body.innerText.replace(/[\s\S]*?Policy document/, ""))?.[0],
+    // What is hidden or changes directions is nowhere as it came, but in the
+    // terminal, which is the guest's: there it cannot move anything.
+    hidden: [...document.body.querySelectorAll("*")].filter((e) => !e.closest(".terminal-host"))
+      .flatMap((e) => [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data))
+      .find((t) => /[\u200b-\u200f\u202a-\u202e\u2060-\u2069\u061c\u00ad\ufeff\u3164\u001b\u009b]/.test(t)),
     title: document.title,
   }));
   if (found.owned || found.elements.length > 0 || found.hidden || /owned/.test(found.title)) throw new Error(`${where}: ${JSON.stringify(found)}`);

@@ -121,7 +121,7 @@ function Row({ s, now, picked, pick }: { s: Activity; now: number; picked: boole
           ? <><Guest text={s.doing[0] ?? ""} most={60} />{s.doing.length > 1 && <small> and {s.doing.length - 1} more</small>}</>
           : <span class="muted">{s.state === "running" ? "nothing started from outside" : "—"}</span>}
       </td>
-      <td class="load" data-label="CPU"><Sparkline hour={s.hour} label={`CPU of the last hour, now ${percent(s.cpuPercent)}`} /><span>{s.vmm ? percent(s.cpuPercent) : "—"}</span></td>
+      <td class="load" data-label="CPU"><Sparkline hour={s.hour} label={`CPU of the last hour, now ${percent(s.cpuPercent)}`} /><span>{s.state === "running" ? percent(s.cpuPercent) : "—"}</span></td>
       <td class="num" data-label="Memory">{s.memoryUsedMB ? <>{s.memoryUsedMB} <small>of {s.memoryMB} MiB</small></> : "—"}</td>
       <td data-label="Last snapshot">
         {s.lastSnapshot

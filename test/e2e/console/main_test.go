@@ -6,7 +6,9 @@
 package console_test
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net"
@@ -93,10 +95,19 @@ func browse(t *testing.T, story string, env ...string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", filepath.Join("e2e", story))
 	cmd.Dir = web
-	cmd.Env = append(append(os.Environ(), "SHOTS="+os.Getenv("BULKHEAD_SCREENSHOTS"), "FAILURES="+os.TempDir()), env...)
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
+	cmd.Env = append(append(os.Environ(), "SHOTS="+os.Getenv("BULKHEAD_SCREENSHOTS"), "FAILURES="+cmp.Or(os.Getenv("BULKHEAD_FAILURES"), t.TempDir())), env...)
+	out, err := cmd.StdoutPipe()
+	cmd.Stderr = cmd.Stdout
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		t.Log(lines.Text())
+	}
+	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%s: %v", story, err)
 	}
 }

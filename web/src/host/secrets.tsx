@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { del, get, put } from "../api";
 import { useNow } from "../live";
-import { ago } from "../text";
+import { ago, shown } from "../text";
 import type { Secret } from "../types";
 import { useLoad } from "../ui/load";
 import { Action, Empty, Failure, Field, Panel } from "../ui/parts";
@@ -32,7 +32,7 @@ export function Secrets() {
           <tbody>{all.value.map((s) => (
             <tr key={s.name}>
               <td data-label="Name"><code>{s.name}</code></td><td data-label="Set">{ago(s.set, now)}</td>
-              <td data-label="May be used by">{s.usedBy.join(", ") || <span class="muted">nobody</span>}</td>
+              <td data-label="May be used by">{shown(s.usedBy.join(", ")) || <span class="muted">nobody</span>}</td>
               <td class="end"><Removal act={async () => { await del("/secrets/" + encodeURIComponent(s.name)); all.again(); }} what={s.name} /></td>
             </tr>
           ))}</tbody>

@@ -3,7 +3,7 @@
 import { get } from "../api";
 import { useLive } from "../live";
 import { useMay } from "../session";
-import { percent, size } from "../text";
+import { percent, shown, size } from "../text";
 import type { Check, Info, Template } from "../types";
 import { useLoad } from "../ui/load";
 import { Empty, Failure, Notice, Panel } from "../ui/parts";
@@ -47,7 +47,7 @@ function Resources({ info }: { info: Info }) {
         <dt>Pool</dt><dd><Meter label="Pool in use" used={(host?.poolTotal ?? info.poolTotal) - (host?.poolFree ?? info.poolFree)} total={host?.poolTotal ?? info.poolTotal} /></dd>
         {host && <><dt>Memory</dt><dd><Meter label="Memory in use" used={(host.memoryTotalMB - host.memoryFreeMB) * 2 ** 20} total={host.memoryTotalMB * 2 ** 20} /></dd>
           <dt>CPUs</dt><dd>{host.cpus}, of which sandboxes take {percent((overview?.sandboxes ?? []).reduce((n, s) => n + s.cpuPercent, 0))}</dd></>}
-        <dt>State</dt><dd><code>{info.stateDir}</code></dd>
+        {info.stateDir && <><dt>State</dt><dd><code>{info.stateDir}</code></dd></>}
         {info.jailLacks && info.jailLacks.length > 0 && <><dt>Jails go without</dt><dd class="bad-text">{info.jailLacks.join(", ")}</dd></>}
       </dl>
     </Panel>
@@ -75,7 +75,7 @@ function Findings() {
         {checks.value?.map((c) => (
           <li key={c.name}>
             <span class={`mark ${{ good: "allowed", warn: "asked", bad: "denied" }[tones[c.status] ?? "warn"]}`}>{c.status}</span>
-            <div><strong>{c.name}</strong> {c.detail}{c.mend && <div class="hint"><code>{c.mend}</code></div>}</div>
+            <div><strong>{c.name}</strong> {shown(c.detail)}{c.mend && <div class="hint"><code>{shown(c.mend)}</code></div>}</div>
           </li>
         ))}
       </ul>
@@ -94,7 +94,7 @@ function Templates() {
           <thead><tr><th>Name</th><th class="num">CPUs</th><th class="num">Memory</th><th>Kernel</th><th class="num">Costs</th><th class="num">Sandboxes</th></tr></thead>
           <tbody>{all.value.map((t) => (
             <tr key={t.name}><td data-label="Name">{t.name}</td><td class="num" data-label="CPUs">{t.cpuCount}</td><td class="num" data-label="Memory">{t.memoryMB} MiB</td>
-              <td data-label="Kernel"><small>{t.kernel}</small></td><td class="num" data-label="Costs">{size(t.ownBytes)}</td><td class="num" data-label="Sandboxes">{t.sandboxes}</td></tr>
+              <td data-label="Kernel"><small>{shown(t.kernel, 60)}</small></td><td class="num" data-label="Costs">{size(t.ownBytes)}</td><td class="num" data-label="Sandboxes">{t.sandboxes}</td></tr>
           ))}</tbody>
         </table>
       )}

@@ -7,11 +7,12 @@ import { useLoad } from "../ui/load";
 import { Empty, Failure, Notice } from "../ui/parts";
 
 export function Jail({ box }: { box: Activity }) {
-  const full = useLoad((s) => get<Sandbox>(sandboxPath(box.sandboxID), s), [box.sandboxID, box.vmm?.pid]);
+  const full = useLoad((s) => get<Sandbox>(sandboxPath(box.sandboxID), s), [box.sandboxID, box.state, box.startedAt]);
   if (full.error !== undefined) return <Failure error={full.error} />;
   const cage = full.value?.vmm?.cage;
   if (!full.value) return <p class="muted pad" aria-busy="true">Loading…</p>;
-  if (!cage) return <Empty title="There is no VMM, and so no cage."><p>{box.name} is {box.state}.</p></Empty>;
+  if (!cage && box.state === "running") return <Empty title="Your key may not look behind the wall."><p>What the host is made of needs a key with the scope “admin”, of the team that owns the host.</p></Empty>;
+  if (!cage) return <Empty title="There is no VMM, and so no cage."><p>{box.name} is {box.state.replace("_", " ")}.</p></Empty>;
   return (
     <div class="jail">
       {box.accel === "tcg" && <Notice kind="warn"><strong>No hardware boundary.</strong> This guest runs in QEMU's translator. The cage below is all that is between it and the host.</Notice>}

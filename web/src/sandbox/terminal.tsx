@@ -91,7 +91,7 @@ export function Terminal({ box, shell }: { box: Sandbox; shell: string }) {
   // The machine was put back or came back: its shell is there, or a new one.
   useEffect(() => {
     if (box.state === "running" && (status.kind === "failed" || status.kind === "waiting")) socket.current?.again();
-  }, [box.state, box.head, box.vmm?.pid]);
+  }, [box.state, box.head, box.startedAt]);
   return (
     <div class="terminal">
       <div class="terminal-bar">

@@ -92,7 +92,7 @@ function Head({ box }: { box: Activity }) {
       <div class="view-head">
         <h1><a href={to("fleet")} class="up">Fleet</a> {box.name}</h1>
         <StateChip sandbox={box} />
-        <small class="muted">{box.vmm && <>{percent(box.cpuPercent)} CPU · {box.memoryUsedMB ?? 0} of {box.memoryMB} MiB · </>}{box.sandboxID}</small>
+        <small class="muted">{box.state === "running" && <>{percent(box.cpuPercent)} CPU · {box.memoryUsedMB ?? 0} of {box.memoryMB} MiB · </>}{box.sandboxID}</small>
         <div class="head-end">
           <a class="button" href={to("egress", [box.sandboxID])}>Egress <small>{box.allowed} ✓ {box.denied} ✕</small></a>
           <a class="button" href={to("events", [], { sandbox: box.sandboxID })}>Events</a>

@@ -39,7 +39,7 @@ export function Action({ act, children, kind, disabled, title, about, busy }: Ac
   return (
     <button type="button" class={kind ?? ""} disabled={disabled || waits} aria-busy={waits} title={title} onClick={() => void press()}>
       {waits && busy ? busy : children}
-      {about && <span class="visually-hidden"> {about}</span>}
+      {about && <span class="visually-hidden"> {shown(about, 80)}</span>}
     </button>
   );
 }

@@ -52,6 +52,9 @@ func visible(p auth.Principal, o client.Overview) client.Overview {
 	for _, a := range o.Sandboxes {
 		if p.Sees(cmp.Or(a.Team, auth.DefaultTeam), a.ID) {
 			ids[a.ID] = true
+			if !p.Administers() {
+				a.VMM = nil
+			}
 			seen.Sandboxes = append(seen.Sandboxes, a)
 		}
 	}

@@ -37,7 +37,7 @@ func (s *Sessions) Begin(w http.ResponseWriter, r *http.Request) error {
 // Who says who is signed in.
 func (s *Sessions) Who(w http.ResponseWriter, r *http.Request) error {
 	b, ok := r.Context().Value(contextKey{}).(bound)
-	if !ok {
+	if !ok || !auth.From(r.Context()).Known() {
 		return auth.ErrUnknown
 	}
 	tell(w, auth.From(r.Context()), b.session)

@@ -4,7 +4,7 @@
 // A cookie is sent by the browser on its own, so it counts for less than a key:
 // only for what the host itself answers, never for what a guest would, and for
 // what changes something only with a token that a page of ours alone can read.
-// Package gate has refused foreign origins before.
+// Package gate, which comes after it, refuses foreign origins besides.
 //
 // Sessions are kept in memory: the end of the daemon is the end of all. A key
 // that is revoked ends its sessions with it. session must not know what is
@@ -20,7 +20,6 @@ import (
 	"sync"
 	"time"
 
-	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/ingress"
 )
 
@@ -35,6 +34,9 @@ const (
 
 // tokenHeader has the token by which a page of ours shows that it is one.
 const tokenHeader = "X-Bulkhead-Csrf"
+
+// keyHeader is where package gate looks for a key.
+const keyHeader = "X-Api-Key"
 
 // The names of the cookie. One that begins with __Host- cannot be set by a page
 // of another name below the host's domain, as those of sandboxes are (RFC 6265bis,
@@ -72,8 +74,10 @@ func (s *session) over(now time.Time) bool {
 	return now.Sub(s.used) > idle || now.Sub(s.began) > longest
 }
 
-// Guard admits requests that come with a cookie of ours, and takes that off all
-// requests: nobody behind needs it.
+// Guard stands before package gate: it puts the key that a cookie stands for in
+// the cookie's place, so that everything that holds for keys holds here. The
+// cookie itself it takes off all requests, and from those without one it takes
+// nothing.
 func (s *Sessions) Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		value := takeCookie(r)
@@ -83,25 +87,14 @@ func (s *Sessions) Guard(next http.Handler) http.Handler {
 			return
 		}
 		protect(w.Header())
-		if value == "" || auth.From(r.Context()).Known() {
-			next.ServeHTTP(w, r)
-			return
-		}
 		found := s.find(value)
-		if found == nil {
+		if found == nil || r.Header.Get(keyHeader) != "" || r.Header.Get("Authorization") != "" {
 			next.ServeHTTP(w, r)
 			return
 		}
-		ctx, done, err := s.Keys.Admit(r.Context(), found.key)
-		if err != nil {
-			s.end(value)
-			next.ServeHTTP(w, r)
-			return
-		}
-		defer done()
-		r = r.WithContext(context.WithValue(ctx, contextKey{}, bound{value, found}))
-		if changes(r) && !same(r.Header.Get(tokenHeader), found.token) {
-			r = r.WithContext(auth.With(r.Context(), auth.Principal{})) // so that it may do nothing
+		r = r.WithContext(context.WithValue(r.Context(), contextKey{}, bound{value, found}))
+		if !changes(r) || same(r.Header.Get(tokenHeader), found.token) {
+			r.Header.Set(keyHeader, found.key)
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -188,6 +181,9 @@ func (s *Sessions) makeRoom(now time.Time) {
 
 // find returns the session of a cookie, nil if there is none (any more).
 func (s *Sessions) find(cookie string) *session {
+	if cookie == "" {
+		return nil
+	}
 	now := s.Clock()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -57,7 +57,18 @@ func (d *desk) handler() http.Handler {
 	mux.HandleFunc("/", func(_ http.ResponseWriter, r *http.Request) {
 		d.asked, d.cookies = auth.From(r.Context()), r.Header.Get("Cookie")
 	})
-	return d.Guard(mux)
+	return d.Guard(d.gate(mux))
+}
+
+// gate admits what comes with a good key in a header.
+func (d *desk) gate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx, done, err := d.keys.Admit(r.Context(), r.Header.Get("X-Api-Key")); err == nil {
+			defer done()
+			r = r.WithContext(ctx)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (d *desk) ask(r *http.Request) *http.Response {

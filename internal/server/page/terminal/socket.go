@@ -3,9 +3,9 @@ package terminal
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -16,6 +16,9 @@ import (
 const (
 	// maxInput bounds one message of a browser: what is pasted comes in pieces.
 	maxInput = 64 << 10
+	// typingLimit is how long a guest may take to take input. A program that does
+	// not read its terminal loses what is typed then.
+	typingLimit = 10 * time.Second
 	// alive is how often a browser is asked whether it is still there.
 	alive = 20 * time.Second
 )
@@ -141,25 +144,56 @@ func send(ctx context.Context, conn *websocket.Conn, n note) error {
 	return conn.Write(ctx, websocket.MessageText, b)
 }
 
-// listen types what a browser sends, until it leaves. What a shell that has
-// ended does not take is lost.
+// listen types what a browser sends, until it leaves; what has come by then is
+// typed still. What a shell that has ended does not take is lost.
 func (s *Shell) listen(ctx context.Context, conn *websocket.Conn) {
+	keys := make(chan []byte, 1)
+	var typist sync.WaitGroup
+	typist.Go(func() { s.typeAll(keys) })
+	defer typist.Wait()
+	defer close(keys)
 	for {
 		kind, b, err := conn.Read(ctx)
 		if err != nil {
 			return
 		}
 		if kind == websocket.MessageBinary {
-			err = s.write(ctx, b)
-		} else {
-			var size Size
-			if json.Unmarshal(b, &size) == nil {
-				err = s.resize(ctx, size)
+			select {
+			case keys <- append(waiting(keys), b...):
+			case <-ctx.Done():
 			}
+			continue
 		}
-		if errors.Is(err, context.Canceled) {
-			return
+		var size Size
+		if json.Unmarshal(b, &size) == nil {
+			_ = s.resize(ctx, size) // it has ended, or the next size comes through
 		}
+	}
+}
+
+// waiting takes back what is not being typed yet, to be typed with what has come
+// now: a call to the guest takes longer than a key. What waits is bounded: if it
+// is more than a message, whoever sends it waits.
+func waiting(keys chan []byte) []byte {
+	if len(keys) == 1 {
+		select {
+		case b := <-keys:
+			if len(b) < maxInput {
+				return b
+			}
+			keys <- b
+		default:
+		}
+	}
+	return nil
+}
+
+// typeAll types what comes, as long as the shell is followed.
+func (s *Shell) typeAll(keys <-chan []byte) {
+	for b := range keys {
+		ctx, cancel := context.WithTimeout(s.life, typingLimit)
+		_ = s.write(ctx, b) // it has ended, and that is told
+		cancel()
 	}
 }
 
