@@ -23,6 +23,7 @@ export function Programs({ box }: { box: Activity }) {
                 {[...all.value.ports].sort((a, b) => a.port - b.port).map((p) => (
                   <li key={p.port}>
                     <strong>{p.port}</strong> <small class="muted">{p.loopback ? "localhost only" : "all addresses"}</small>
+                    <a class="button small" href={serviceAt(box.sandboxID, p.port)} target="_blank" rel="noopener noreferrer">Open<span class="visually-hidden"> port {p.port} in a new tab</span></a>
                     <Copy text={`bulkhead forward ${box.name} ${p.port}`} />
                   </li>
                 ))}
@@ -49,6 +50,13 @@ export function Programs({ box }: { box: Activity }) {
       {!all.value && all.error === undefined && <p class="muted pad" aria-busy="true">Asking the guest…</p>}
     </div>
   );
+}
+
+// serviceAt is the address at which the host leads to a port of a sandbox: a name of
+// its own, so that what serves there is another origin than this page.
+function serviceAt(id: string, port: number): string {
+  const host = /^[\d.]+$|^\[/.test(location.hostname) ? "localhost" : location.hostname;
+  return `${location.protocol}//${port}-${id}.${host}${location.port ? ":" + location.port : ""}/`;
 }
 
 // states are the letters of proc_pid_stat(5).
