@@ -7,7 +7,8 @@ type SessionRequest struct {
 
 // Session says who a browser is signed in as.
 type Session struct {
-	// Name is that of the key, Team and Scope are what it may do.
+	// Name is that of the key, Team and Scope are what it may do. The scope is
+	// "none" if nobody is signed in.
 	Name  string `json:"name"`
 	Team  string `json:"team"`
 	Scope string `json:"scope"`

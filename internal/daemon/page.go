@@ -31,6 +31,7 @@ func (d *Daemon) page(f *front.Front) *page.Page {
 		}},
 		Desk:      &desk.Desk{Transport: o.Sandboxes.Transport},
 		Terminals: &terminal.Room{Transport: o.Sandboxes.Transport},
+		Replay:    o.Lessons.Replay,
 		Doctor:    func(context.Context) []client.Check { return d.findings() },
 	}
 }

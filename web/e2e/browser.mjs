@@ -21,7 +21,7 @@ export async function open(browser, { viewport = wide, colorScheme = "light", or
   const page = await context.newPage();
   const wrong = [];
   page.on("pageerror", (e) => wrong.push("exception: " + e.message));
-  page.on("console", (m) => m.type() === "error" && !expected(m) && wrong.push(`console: ${m.text()} ${m.location().url}`));
+  page.on("console", (m) => m.type() === "error" && wrong.push(`console: ${m.text()} ${m.location().url}`));
   page.on("dialog", (d) => {
     wrong.push("dialog: " + d.message());
     void d.dismiss();
@@ -36,10 +36,6 @@ export async function open(browser, { viewport = wide, colorScheme = "light", or
   });
   return { page, context, wrong };
 }
-
-// The browser itself logs answers of 401: the first thing that the page asks is
-// who is signed in.
-const expected = (m) => /status of 401/.test(m.text()) && m.location().url.endsWith("/session");
 
 // check fails if something has gone wrong, or axe-core finds something serious.
 export async function check(page, wrong, where) {

@@ -107,7 +107,7 @@ export function world(say) {
 
 const routes = [
   [/^\/session$/, (w) => w.session], [/^\/overview$/, (w) => w.overview], [/^\/sandboxes\/[^/]+\/timeline$/, (w) => w.timeline],
-  [/\/folder$/, (w) => w.folder], [/\/programs$/, (w) => w.programs], [/\/egress$/, (w) => w.egress], [/\/egress\/replay$/, () => []],
+  [/\/folder$/, (w) => w.folder], [/\/programs$/, (w) => w.programs], [/\/egress$/, (w) => w.egress], [/\/egress\/check$/, () => ({ changes: [] })],
   [/\/egress\/test$/, (w) => ({ destination: w.egress.used[0].destination, allowed: false, rule: w.events[3].fields.rule })],
   [/^\/doctor$/, (w) => w.doctor], [/^\/templates$/, (w) => w.templates], [/^\/secrets$/, (w) => w.secrets], [/^\/keys$/, (w) => w.keys],
   [/^\/version$/, (w) => w.info], [/^\/events\/verified$/, (w) => ({ first: 1, last: 7, hash: "9f86d081884c7d65" })],

@@ -27,7 +27,7 @@ export function App() {
     setWho(null);
   };
   useEffect(() => {
-    whoami().then(enter, () => leave());
+    whoami().then((s) => (s.scope === "none" ? leave() : enter(s)), () => leave());
     return () => live.stop();
   }, []);
   if (session === undefined) return <main class="loading" aria-busy="true">Loading…</main>;

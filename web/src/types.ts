@@ -170,6 +170,12 @@ export interface EgressChange {
   rule: string;
 }
 
+export interface EgressCheck {
+  mistake?: string;
+  hint?: string;
+  changes: EgressChange[];
+}
+
 export interface Template {
   templateID: string;
   name: string;

@@ -23,8 +23,8 @@ import (
 	"bulkhead/internal/server/reply"
 )
 
-// maxNote bounds a request that names files.
-const maxNote = 64 << 10
+// maxNote bounds a request that names files or has a policy.
+const maxNote = 1 << 20
 
 // Page is the console. All fields are needed.
 type Page struct {
@@ -32,6 +32,9 @@ type Page struct {
 	Live      *overview.Live
 	Desk      *desk.Desk
 	Terminals *terminal.Room
+	// Replay says what another policy would have decided otherwise;
+	// fault.Invalid if it has a mistake.
+	Replay func(ctx context.Context, ref string, req client.EgressPolicyRequest) ([]client.EgressChange, error)
 	// Doctor examines the host.
 	Doctor func(ctx context.Context) []client.Check
 }
@@ -56,6 +59,7 @@ func (p *Page) Routes() map[string]Route {
 			return nil
 		},
 
+		"POST /sandboxes/{ref}/egress/check": p.check,
 		"GET /sandboxes/{ref}/terminal": func(w http.ResponseWriter, r *http.Request) error {
 			return p.Terminals.Serve(w, r, r.PathValue("ref"))
 		},
@@ -83,13 +87,39 @@ func (p *Page) Routes() map[string]Route {
 	}
 }
 
+// check answers what is to be said of a policy while it is being written: a
+// mistake is an answer then, and no error.
+func (p *Page) check(w http.ResponseWriter, r *http.Request) error {
+	var req client.EgressPolicyRequest
+	if err := read(w, r, &req); err != nil {
+		return err
+	}
+	changes, err := p.Replay(r.Context(), r.PathValue("ref"), req)
+	c := client.EgressCheck{Changes: append([]client.EgressChange{}, changes...)}
+	if fault.Is(err, fault.Invalid) {
+		c.Mistake, c.Hint, err = err.Error(), fault.HintOf(err), nil
+	}
+	return answer(w, c, err)
+}
+
 func (p *Page) move(w http.ResponseWriter, r *http.Request) error {
 	var m client.FileMove
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNote))
-	if err != nil || json.Unmarshal(b, &m) != nil {
-		return fault.New(fault.Invalid, "the request does not say which file is to be moved where")
+	if err := read(w, r, &m); err != nil {
+		return err
 	}
 	return done(w, p.Desk.Move(r.Context(), r.PathValue("ref"), m))
+}
+
+// read reads a request's body into v.
+func read(w http.ResponseWriter, r *http.Request, v any) error {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNote))
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		return fault.New(fault.Invalid, "read request body: %w", err)
+	}
+	return nil
 }
 
 func answer(w http.ResponseWriter, v any, err error) error {

@@ -1,11 +1,11 @@
 // The policy of a sandbox: what it says, what it would say, and changing it.
 
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, get, post, put, sandboxPath } from "../api";
+import { get, post, put, sandboxPath } from "../api";
 import { useEvents } from "../live";
 import { useMay } from "../session";
 import { plural } from "../text";
-import type { Egress, EgressChange, Verdict } from "../types";
+import type { Egress, EgressChange, EgressCheck, Verdict } from "../types";
 import { useLoad } from "../ui/load";
 import { Action, Failure, Guest, Notice, Panel } from "../ui/parts";
 import { report, say } from "../ui/toast";
@@ -36,8 +36,9 @@ export function Policy({ id, name }: { id: string; name: string }) {
 
 interface Checked {
   text: string;
+  // error is why it could not be checked.
   error?: unknown;
-  changes?: EgressChange[];
+  check?: EgressCheck;
 }
 
 function Edit({ id, inForce, text, change, stored }: { id: string; inForce: string; text: string; change: (t: string) => void; stored: () => void }) {
@@ -51,15 +52,16 @@ function Edit({ id, inForce, text, change, stored }: { id: string; inForce: stri
     }
     const own = new AbortController();
     const timer = window.setTimeout(() => {
-      post<EgressChange[]>(sandboxPath(id, "egress", "replay"), { policy: text }, own.signal)
-        .then((changes) => setChecked({ text, changes }), (error: unknown) => own.signal.aborted || setChecked({ text, error }));
+      post<EgressCheck>(sandboxPath(id, "egress", "check"), { policy: text }, own.signal)
+        .then((check) => setChecked({ text, check }), (error: unknown) => own.signal.aborted || setChecked({ text, error }));
     }, typingPause);
     return () => {
       window.clearTimeout(timer);
       own.abort();
     };
   }, [text, inForce, id]);
-  const good = changed && checked.text === text && checked.error === undefined;
+  const current = changed && checked.text === text ? checked : undefined;
+  const good = current?.check !== undefined && !current.check.mistake;
   const save = async () => {
     await put(sandboxPath(id, "egress"), { policy: text });
     say("The policy is in force");
@@ -67,13 +69,14 @@ function Edit({ id, inForce, text, change, stored }: { id: string; inForce: stri
   };
   return (
     <div class="policy">
-      <textarea class="code" aria-label="Policy document" aria-invalid={checked.error !== undefined} aria-describedby="policy-check"
+      <textarea class="code" aria-label="Policy document" aria-invalid={Boolean(current?.check?.mistake)} aria-describedby="policy-check"
         spellcheck={false} rows={16} readOnly={!decides} value={text} onInput={(e) => change(e.currentTarget.value)} />
       <div id="policy-check" role="status">
         {!changed && <p class="muted">{decides ? "This is in force. The first rule that fits decides." : "This is in force. Your key may not change it."}</p>}
         {changed && checked.text !== text && <p class="muted">Checking…</p>}
-        {changed && checked.text === text && checked.error !== undefined && <Mistake error={checked.error} />}
-        {good && <Effect changes={checked.changes ?? []} />}
+        {current?.error !== undefined && <Failure error={current.error} />}
+        {current?.check?.mistake && <Mistake check={current.check} />}
+        {good && <Effect changes={current.check?.changes ?? []} />}
       </div>
       {decides && (
         <div class="row-actions">
@@ -85,9 +88,8 @@ function Edit({ id, inForce, text, change, stored }: { id: string; inForce: stri
   );
 }
 
-function Mistake({ error }: { error: unknown }) {
-  if (error instanceof ApiError && error.status === 400) return <Notice kind="bad"><Guest text={error.message.replace(/^egress policy: /, "")} most={600} />{error.hint && <div class="hint">{error.hint}</div>}</Notice>;
-  return <Failure error={error} />;
+function Mistake({ check }: { check: EgressCheck }) {
+  return <Notice kind="bad"><Guest text={(check.mistake ?? "").replace(/^egress policy: /, "")} most={600} />{check.hint && <div class="hint">{check.hint}</div>}</Notice>;
 }
 
 function Effect({ changes }: { changes: EgressChange[] }) {

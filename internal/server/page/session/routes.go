@@ -34,11 +34,11 @@ func (s *Sessions) Begin(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// Who says who is signed in.
+// Who says who is signed in: nobody is an answer, and no error.
 func (s *Sessions) Who(w http.ResponseWriter, r *http.Request) error {
 	b, ok := r.Context().Value(contextKey{}).(bound)
 	if !ok || !auth.From(r.Context()).Known() {
-		return auth.ErrUnknown
+		b.session = &session{}
 	}
 	tell(w, auth.From(r.Context()), b.session)
 	return nil
