@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/schedule"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/watchdog"
 )
 
@@ -51,6 +53,7 @@ type tended struct {
 	*heart
 	border *egress.Perimeter
 	events store.Events
+	keys   *auth.Keys
 	gauge  *reclaim.Gauge
 	log    *slog.Logger
 }
@@ -101,6 +104,15 @@ func (t tended) use(s sandbox.Scheduled) (reclaim.Use, error) {
 func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) error {
 	_, err := t.SnapshotFor(ctx, id, sandbox.Why{Cause: sandbox.CauseSchedule, Keep: keep})
 	return err
+}
+
+// Expire is the heart's; if it removes the sandbox, keys for that alone end too.
+func (t tended) Expire(ctx context.Context, id string) error {
+	err := t.heart.Expire(ctx, id)
+	if _, there := t.Team(id); there {
+		return err
+	}
+	return errors.Join(err, t.keys.Forget(ctx, id))
 }
 
 func (t tended) Pause(ctx context.Context, id string) error {
