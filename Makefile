@@ -15,7 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install test demo bench attack-report lint generate clean
+.PHONY: help setup build install test demo bench screenshots attack-report lint generate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ demo: setup build ## break a machine as root and roll it back, every step shown
 bench: setup build ## measure, next to the same thing by hand with the bare VMM
 	@go run ./test/bench
 
+screenshots: setup build ## look at the console and write docs/images
+	@mkdir -p docs/images
+	BULKHEAD_SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 -run 'TestOperatorUndoes$$' ./test/e2e/console
+
 attack-report: setup ## try to get out of the jail and write docs/attack-report.md
 	@go run ./test/attack-report > docs/attack-report.md.new && mv docs/attack-report.md.new docs/attack-report.md
 
@@ -54,10 +58,11 @@ lint: ## gofmt, go vet and staticcheck
 	go vet ./...
 	go tool staticcheck ./...
 
-generate: ## write the Go code of proto/ anew
+generate: ## write the Go code of proto/ and the page of web/ anew
 	@scripts/setup protobuf-compiler
 	protoc --plugin="$$(go tool -n protoc-gen-go)" --plugin="$$(go tool -n protoc-gen-connect-go)" \
 		--go_out=. --go_opt=module=bulkhead --connect-go_out=. --connect-go_opt=module=bulkhead proto/*/*.proto
+	cd web && npm ci --no-audit --no-fund && npm run build
 
 clean: ## remove what the other targets made
 	rm -rf bin $(CACHE)

@@ -38,6 +38,15 @@ type EgressChange struct {
 	Rule string `json:"rule"`
 }
 
+// EgressCheck is what is to be said of a policy that somebody writes.
+type EgressCheck struct {
+	// Mistake says what is wrong with it; "" if nothing is.
+	Mistake string `json:"mistake,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	// Changes are the recorded destinations about which it says something else.
+	Changes []EgressChange `json:"changes"`
+}
+
 // EgressLearnRequest starts or stops a record.
 type EgressLearnRequest struct {
 	On bool `json:"on"`

@@ -155,17 +155,20 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
+	p := d.page(f)
+	defer p.Terminals.Close()
 	a := &asker{}
 	people, err := d.shells(f, a)
 	if err != nil {
 		return err
 	}
-	doors, err := d.doors(ctx, f)
+	doors, err := d.doors(ctx, f, p.Sessions)
 	if err != nil {
 		return errors.Join(err, people.Close())
 	}
+	defer d.record(ctx, p)()
 	opts := f.Options(d.Log)
-	opts.SSH, opts.MCP = people, d.tools(a)
+	opts.SSH, opts.MCP, opts.More = people, d.tools(a), p.Routes()
 	s := server.New(opts)
 	a.api = local.New(s.Handler(known))
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})

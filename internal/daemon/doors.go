@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"net/http"
 	"path/filepath"
 	"time"
 
@@ -11,11 +12,12 @@ import (
 	"bulkhead/internal/server/certs"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
+	"bulkhead/internal/server/page/session"
 	"bulkhead/internal/server/quota"
 )
 
 // doors opens every way in that the configuration says. On error none is open.
-func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door, err error) {
+func (d *Daemon) doors(ctx context.Context, f *front.Front, sessions *session.Sessions) (doors []server.Door, err error) {
 	defer func() {
 		if err != nil {
 			for _, open := range doors {
@@ -31,12 +33,13 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
 
 	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins, Quota: quota.New(d.Config.Limits.Requests, time.Now), Log: d.Log}
+	guard := func(next http.Handler) http.Handler { return sessions.Guard(g.Guard(next)) }
 	if d.Config.Listen != "" {
 		l, err := entry.Plain(ctx, d.Config.Listen)
 		if err != nil {
 			return doors, err
 		}
-		doors = append(doors, server.Door{Listener: l, Guard: g.Guard})
+		doors = append(doors, server.Door{Listener: l, Guard: guard})
 		d.Log.InfoContext(ctx, "daemon serves", "url", "http://"+l.Addr().String())
 	}
 	if d.Config.ListenTLS != "" {
@@ -48,7 +51,7 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door
 		if err != nil {
 			return doors, err
 		}
-		doors = append(doors, server.Door{Listener: l, Guard: g.Guard})
+		doors = append(doors, server.Door{Listener: l, Guard: guard})
 		d.Log.InfoContext(ctx, "daemon serves", "url", "https://"+l.Addr().String(), "domain", d.Config.Domain)
 	}
 	return doors, nil

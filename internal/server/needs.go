@@ -85,10 +85,28 @@ func needs() map[string]need {
 		"PUT /templates/{name}/schedule": {auth.Admin, hosts},
 		"POST /mcp":                      {auth.Read, teams}, // each tool has needs of its own
 
-		"GET /ssh":               {auth.Read, teams},
-		"GET /ssh/keys":          {auth.Admin, teams},
-		"POST /ssh/keys":         {auth.Admin, teams},
-		"DELETE /ssh/keys/{key}": {auth.Admin, teams},
+		"GET /ssh":                           {auth.Read, teams},
+		"GET /ssh/keys":                      {auth.Admin, teams},
+		"POST /ssh/keys":                     {auth.Admin, teams},
+		"DELETE /ssh/keys/{key}":             {auth.Admin, teams},
+
+		"GET /{$}":                           {auth.None, anybody},
+		"GET /console/{file}":                {auth.None, anybody},
+		"POST /session":                      {auth.None, anybody},
+		"GET /session":                       {auth.None, anybody},
+		"DELETE /session":                    {auth.None, anybody},
+		"GET /overview":                      {auth.Read, teams},
+		"GET /live":                          {auth.Read, teams},
+		"GET /doctor":                        {auth.Read, hosts},
+		"POST /sandboxes/{ref}/egress/check": {auth.Read, teams},
+		"GET /sandboxes/{ref}/terminal":      {auth.Operate, teams},
+		"GET /sandboxes/{ref}/folder":        {auth.Operate, teams},
+		"POST /sandboxes/{ref}/folder":       {auth.Operate, teams},
+		"GET /sandboxes/{ref}/file":          {auth.Operate, teams},
+		"PUT /sandboxes/{ref}/file":          {auth.Operate, teams},
+		"DELETE /sandboxes/{ref}/file":       {auth.Operate, teams},
+		"POST /sandboxes/{ref}/file":         {auth.Operate, teams},
+		"GET /sandboxes/{ref}/programs":      {auth.Operate, teams},
 	}
 }
 

@@ -6,15 +6,21 @@ import (
 	"testing"
 
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/page"
+	"bulkhead/internal/server/page/desk"
+	"bulkhead/internal/server/page/overview"
+	"bulkhead/internal/server/page/session"
+	"bulkhead/internal/server/page/terminal"
 )
 
 // TestEveryRouteHasANeed: one without cannot be added, and the table has none
 // that is not there.
 func TestEveryRouteHasANeed(t *testing.T) {
-	s := server.New(server.Options{Log: quietLog()})
+	console := &page.Page{Sessions: &session.Sessions{}, Live: &overview.Live{}, Desk: &desk.Desk{}, Terminals: &terminal.Room{}}
+	s := server.New(server.Options{More: console.Routes(), Log: quietLog()})
 	for _, pattern := range server.Needs() {
 		method, path, _ := strings.Cut(pattern, " ")
-		path = strings.NewReplacer("{ref}", "i1", "{port}", "80", "{snapshot}", "s1", "{name}", "n").Replace(path)
+		path = strings.NewReplacer("{ref}", "i1", "{port}", "80", "{snapshot}", "s1", "{name}", "n", "{file}", "app.js", "{$}", "").Replace(path)
 		if got := s.RouteOf(httptest.NewRequest(method, path, nil)); got != pattern {
 			t.Errorf("%s is answered by %q", pattern, got)
 		}

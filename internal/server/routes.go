@@ -70,6 +70,9 @@ func (s *Server) routes() {
 	s.call("DELETE /templates/{name}", 204, s.removeTemplate)
 
 	s.stream("GET /events", s.events)
+	for pattern, do := range s.More {
+		s.stream(pattern, do)
+	}
 	s.call("GET /events/verified", 200, func(r *http.Request) (any, error) { return s.EventsVerified(r.Context()) })
 }
 

@@ -67,6 +67,8 @@ type Options struct {
 	EventsVerified EventsVerified
 	// Info describes the daemon.
 	Info Info
+	// More are routes that answer bit by bit, by pattern; nil for none.
+	More map[string]func(http.ResponseWriter, *http.Request) error
 	// Ready says why the daemon cannot do its work although it runs.
 	Ready Ready
 	// Metrics counts what is answered; nil for nobody.

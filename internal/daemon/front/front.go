@@ -87,7 +87,7 @@ func (a *Front) info(ctx context.Context) (client.Info, error) {
 	if err != nil {
 		return client.Info{}, err
 	}
-	if !auth.From(ctx).IsOperator() {
+	if !auth.From(ctx).Administers() {
 		return client.Info{Version: a.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM}, nil
 	}
 	var lacks []string
@@ -252,7 +252,7 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 		Unhealthy: a.Unhealthy(string(b.ID)), Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
 		Schedule: scheduleOf(b.Schedule),
 	}
-	if b.PID != 0 && auth.From(ctx).IsOperator() {
+	if b.PID != 0 && auth.From(ctx).Administers() {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
 	}
 	if b.PID != 0 {

@@ -119,6 +119,10 @@ func (p Principal) Owner() bool {
 	return p.Known() && p.Sandbox == "" && (p.Team == AllTeams || p.Team == DefaultTeam)
 }
 
+// Administers reports whether p may see and decide how the host is: root on it, and
+// who comes with a key of its owner that may decide everything.
+func (p Principal) Administers() bool { return p.Owner() && p.Scope == Admin }
+
 // Need returns a fault.Denied error unless p may do what needs a scope.
 func (p Principal) Need(scope Scope) error {
 	if p.Scope >= scope {

@@ -1,0 +1,4 @@
+package desk
+
+// Parse is for tests.
+var Parse = parse

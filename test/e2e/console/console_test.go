@@ -1,0 +1,64 @@
+package console_test
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// dist is what the daemon embeds.
+const dist = "../../../internal/server/page/dist"
+
+// Text that a guest or a client chose is text, in every field, in both sizes of
+// window.
+func TestHostileTextStaysText(t *testing.T) {
+	prepare(t)
+	browse(t, "hostile.mjs")
+}
+
+// What is committed is what the sources build to, and they pass their own tests.
+func TestPageIsBuiltFromItsSources(t *testing.T) {
+	prepare(t)
+	before := built(t)
+	for _, script := range []string{"check", "test", "build"} {
+		cmd := exec.CommandContext(t.Context(), "npm", "run", "--silent", script)
+		cmd.Dir = web
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("npm run %s: %v\n%s", script, err, out)
+		}
+	}
+	if diff := cmp.Diff(before, built(t)); diff != "" {
+		t.Errorf("run make generate and commit what it writes")
+	}
+}
+
+// built is what is embedded, by name.
+func built(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := fs.WalkDir(os.DirFS(dist), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(filepath.Join(dist, name))
+		files[name] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// An operator signs in, makes a sandbox, works in it, breaks it, sees that it is
+// broken, rolls it back, answers for a connection that waits, and reads what
+// happened; and one who may only look is offered nothing else.
+func TestOperatorUndoes(t *testing.T) {
+	prepare(t)
+	h, url := serve(t)
+	browse(t, "story.mjs", "BASE="+url, "ADMIN="+newKey(t, h, "console", "admin"), "READER="+newKey(t, h, "reader", "read"))
+}

@@ -1,0 +1,199 @@
+// The chapters of the story, each from where the one before it ends.
+
+// says waits for text in the terminal.
+export async function says(page, text) {
+  await page.waitForFunction((t) => document.querySelector(".xterm-rows")?.textContent.replaceAll("\u00a0", " ").includes(t), text);
+}
+
+// shell waits for the terminal and types a line.
+export async function type(page, line) {
+  await page.locator('[data-status="open"]').waitFor();
+  await page.locator(".xterm-helper-textarea").focus();
+  await page.keyboard.type(line);
+  await page.keyboard.press("Enter");
+}
+
+export async function signIn({ page, base, look, wrong }, key) {
+  await page.goto(base);
+  await page.getByLabel("API key").fill("e2b_" + "0".repeat(40));
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("alert").waitFor();
+  const refusal = wrong.findIndex((w) => /status of 401/.test(w)); // the browser logs that by itself
+  if (refusal < 0 || wrong.length !== 1) throw new Error("a bad key: " + wrong.join("\n"));
+  wrong.length = 0;
+  await look("login");
+  await page.getByLabel("API key").fill(key);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("heading", { name: "No sandboxes yet" }).waitFor();
+  const cookies = await page.context().cookies();
+  const session = cookies.find((c) => c.name === "bulkhead_session");
+  if (!session?.httpOnly || session.sameSite !== "Strict") throw new Error("the cookie is " + JSON.stringify(cookies));
+  if (await page.evaluate((k) => document.cookie !== "" || JSON.stringify(localStorage).includes(k) || JSON.stringify(sessionStorage).includes(k), key)) {
+    throw new Error("the page keeps the key");
+  }
+  await look("first-run");
+}
+
+export async function create({ page, look }) {
+  await page.getByRole("button", { name: "Create the first sandbox" }).click();
+  await page.locator('[data-status="open"]').waitFor();
+  await page.getByRole("link", { name: "Fleet", exact: true }).first().click();
+  await page.getByRole("button", { name: "New sandbox" }).click();
+  await page.getByLabel("Name").fill("otter");
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  await page.getByRole("heading", { name: /otter/ }).waitFor();
+  await type(page, "echo sum-$((40+2))");
+  await says(page, "sum-42");
+  await look("sandbox");
+}
+
+export async function work({ page, look }) {
+  await type(page, "kept=yes; cd /srv; printf 'precious\\n' > precious; clear; echo written-$((1+1))");
+  await says(page, "written-2");
+  // The shell is the same one after the page was loaded anew.
+  await page.reload();
+  await type(page, "echo kept-$kept-$PWD");
+  await says(page, "kept-yes-/srv");
+  const cols = await page.evaluate(() => document.querySelector(".xterm-rows").clientWidth);
+  await type(page, "tput cols; echo width-$?");
+  await says(page, "width-0");
+  if (cols < 400) throw new Error("the terminal is small");
+
+  await page.getByRole("link", { name: "Files", exact: true }).click();
+  await page.getByRole("button", { name: "Root folder" }).or(page.getByTitle("Root folder")).first().click();
+  await page.getByRole("button", { name: "srv/" }).click();
+  await page.getByRole("button", { name: "precious", exact: true }).click();
+  const editor = page.getByLabel("Contents of the file");
+  if ((await editor.inputValue()) !== "precious\n") throw new Error("the file has " + (await editor.inputValue()));
+  await editor.fill("precious\nand edited\n");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await page.getByText("Saved").waitFor();
+  await look("files");
+  await page.getByRole("button", { name: "Close", exact: true }).click();
+  await page.locator('input[type="file"]').setInputFiles({ name: "upload.txt", mimeType: "text/plain", buffer: Buffer.from("from the browser\n") });
+  await page.getByRole("button", { name: "upload.txt", exact: true }).waitFor();
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("row", { name: /upload\.txt/ }).getByRole("link", { name: "Download" }).click()]);
+  const chunks = [];
+  for await (const c of await download.createReadStream()) chunks.push(c);
+  if (Buffer.concat(chunks).toString() !== "from the browser\n") throw new Error("downloaded " + Buffer.concat(chunks));
+
+  await page.getByRole("link", { name: "Terminal", exact: true }).click();
+  await type(page, "clear; cat /srv/precious");
+  await says(page, "and edited");
+  await page.getByRole("button", { name: "Take a snapshot" }).click();
+  await page.getByRole("button", { name: /taken by hand/ }).waitFor();
+}
+
+export async function inspect({ page, look }) {
+  await page.getByRole("link", { name: "Processes", exact: true }).click();
+  await page.getByRole("cell", { name: /bash/ }).first().waitFor();
+  await look("processes");
+  await page.getByRole("link", { name: "Jail", exact: true }).click();
+  await page.getByText("Every wall is as it must be").waitFor();
+  await look("jail");
+  await page.getByRole("link", { name: "Console log", exact: true }).click();
+  await page.getByLabel("Console", { exact: true }).filter({ hasText: /\w/ }).waitFor();
+  await look("console");
+  await page.getByRole("link", { name: "Terminal", exact: true }).click();
+}
+
+export async function breakIt({ page, look }) {
+  await type(page, "clear; rm -rf --no-preserve-root /srv /etc /usr 2>/dev/null; ls");
+  await page.getByRole("alert").filter({ hasText: "This machine cannot work" }).waitFor({ timeout: 180_000 });
+  await look("unhealthy");
+}
+
+export async function rollBack({ page, look }) {
+  await page.getByRole("button", { name: /taken by hand/ }).click();
+  await page.getByRole("button", { name: "Roll back to this…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("status").filter({ hasText: "since then" }).waitFor();
+  await dialog.getByText("/srv/precious").waitFor();
+  await look("rollback");
+  await dialog.getByRole("button", { name: "Roll back", exact: true }).click();
+  await dialog.waitFor({ state: "detached" });
+  await page.getByRole("alert").filter({ hasText: "This machine cannot work" }).waitFor({ state: "detached" });
+  // The shell is the one of that moment: it knows what it knew.
+  await type(page, "clear; echo back-$kept; cat /srv/precious");
+  await says(page, "back-yes");
+  await says(page, "and edited");
+  await page.getByRole("button", { name: /what a rollback left/ }).waitFor();
+  await page.getByRole("button", { name: /taken by hand/ }).click();
+  await look("timeline");
+}
+
+export async function egress({ page, look }) {
+  await type(page, "clear; (curl -sS -m 60 http://allowed.example/ | tail -1; curl -sS -m 5 https://never.example/) &");
+  await page.getByRole("link", { name: /^Egress \d/ }).click();
+  await page.getByText("never.example").first().waitFor();
+  const editor = page.getByLabel("Policy document");
+  await editor.fill("version: 1\ndefault: maybe\n");
+  await page.locator("#policy-check .notice.bad").waitFor();
+  if (!(await page.getByRole("button", { name: "Put in force" }).isDisabled())) throw new Error("a policy with a mistake can be put in force");
+  await editor.fill("version: 1\nuse: [packages]\ndefault: ask\n");
+  await page.locator("#policy-check").getByText("well formed").waitFor();
+  await page.getByRole("button", { name: "Put in force" }).click();
+  await page.getByText("The policy is in force").waitFor();
+  await page.getByRole("textbox", { name: "Destination" }).fill("pypi.org");
+  await page.getByRole("button", { name: "Ask", exact: true }).click();
+  await page.locator(".answer .mark.allowed").waitFor();
+
+  await page.getByRole("link", { name: "Sandbox", exact: true }).click();
+  await type(page, "clear; curl -sS -m 60 http://partner.example/ | tail -1");
+  await page.getByRole("link", { name: /^Egress \d/ }).click();
+  await page.getByRole("region", { name: "Waiting for your answer" }).getByText("partner.example:80").waitFor();
+  await look("approval");
+  await page.getByRole("button", { name: "Approve once" }).click();
+  const log = page.getByRole("region", { name: "Connections", exact: true });
+  await log.getByRole("row", { name: /allowed.*partner\.example/ }).waitFor();
+  await page.getByRole("region", { name: "Bytes per destination" }).getByText("partner.example:80").waitFor();
+  await look("egress");
+  await page.getByRole("link", { name: "Sandbox", exact: true }).click();
+  await says(page, "reached the outside");
+}
+
+export async function events({ page, look }) {
+  await page.getByRole("link", { name: "Events", exact: true }).first().click();
+  for (const type of ["sandbox.rolled_back", "sandbox.unhealthy", "egress.answered", "egress.connection"]) {
+    await page.getByText(type, { exact: true }).first().waitFor();
+  }
+  await page.getByRole("button", { name: "Verify the log" }).click();
+  await page.getByText("is as it was written").waitFor();
+  await look("events");
+  await page.getByRole("row", { name: /sandbox\.unhealthy/ }).getByRole("link", { name: "Just before" }).click();
+  await page.getByText("The last moment before").waitFor();
+  await page.getByRole("button", { name: "Roll back to this…" }).waitFor();
+}
+
+export async function host({ page, look }) {
+  await page.getByRole("link", { name: "Host", exact: true }).click();
+  await page.getByRole("region", { name: "Doctor's findings" }).getByRole("listitem").first().waitFor();
+  const secrets = page.getByRole("region", { name: "Secrets" });
+  await secrets.getByLabel("Name of a secret").fill("openai");
+  await secrets.getByLabel("Value").fill("sk-of-a-test-123456");
+  await secrets.getByRole("button", { name: "Set" }).click();
+  await secrets.getByRole("cell", { name: "openai", exact: true }).waitFor();
+  if ((await page.content()).includes("sk-of-a-test")) throw new Error("the secret is in the page");
+  const keys = page.getByRole("region", { name: "API keys" });
+  await keys.getByLabel("Name of a key").fill("ci");
+  await keys.getByRole("button", { name: "Create" }).click();
+  await keys.getByText(/e2b_[0-9a-f]{40}/).waitFor();
+  await keys.getByRole("button", { name: "I have it" }).click();
+  await look("host");
+}
+
+export async function fleet({ page, look }) {
+  await page.getByRole("link", { name: "Fleet", exact: true }).first().click();
+  const rows = page.locator("table.fleet tbody tr");
+  await page.getByLabel("Search").fill("otter");
+  if ((await rows.count()) !== 1) throw new Error("the search finds " + (await rows.count()));
+  await page.getByLabel("Search").fill("");
+  await page.getByLabel("Select all that are shown").check();
+  await page.getByRole("button", { name: "Pause 2" }).click();
+  await page.getByText("Paused 2 sandboxes").waitFor();
+  await page.locator(".state", { hasText: "paused" }).nth(1).waitFor();
+  await page.getByLabel("Select otter").check();
+  await page.getByRole("button", { name: "Resume 1" }).click();
+  await page.locator(".state", { hasText: "running" }).first().waitFor();
+  await look("fleet");
+}

@@ -1,0 +1,85 @@
+// What going back would undo, and the way to do it.
+
+import { useEffect, useState } from "preact/hooks";
+import { lines, post, sandboxPath } from "../api";
+import { moment, plural, size } from "../text";
+import type { Activity, FileChange, RollbackResult, Snapshot } from "../types";
+import { Dialog } from "../ui/dialog";
+import { Action, Failure, Guest, Notice } from "../ui/parts";
+import { say } from "../ui/toast";
+
+// listed bounds the files that are shown; all are counted.
+const listed = 300;
+
+interface Diff {
+  files: FileChange[];
+  added: number;
+  removed: number;
+  changed: number;
+  whole: boolean;
+}
+
+const nothing: Diff = { files: [], added: 0, removed: 0, changed: 0, whole: false };
+
+export function Rollback({ box, to, close, done }: { box: Activity; to: Snapshot; close: () => void; done: () => void }) {
+  const [diff, setDiff] = useState<Diff>(nothing);
+  const [error, setError] = useState<unknown>(undefined);
+  useEffect(() => {
+    const own = new AbortController();
+    const d = { ...nothing, files: [] as FileChange[] };
+    let drawn = 0;
+    lines<FileChange>(sandboxPath(box.sandboxID, "diff") + "?from=" + encodeURIComponent(to.snapshotID), own.signal, (c) => {
+      d[c.kind]++;
+      if (d.files.length < listed) d.files.push(c);
+      if (Date.now() - drawn > 200) {
+        drawn = Date.now();
+        setDiff({ ...d });
+      }
+    }).then(() => setDiff({ ...d, whole: true }), (e: unknown) => own.signal.aborted || setError(e));
+    return () => own.abort();
+  }, [box.sandboxID, to.snapshotID]);
+
+  const roll = async () => {
+    const r = await post<RollbackResult>(sandboxPath(box.sandboxID, "rollback"), { snapshot: to.snapshotID });
+    say(`${box.name} is back at ${to.name || moment(to.createdAt)}` + (r.kept ? "; what it was is kept as a snapshot" : r.lost ? `; what it was is not kept: ${r.lost}` : ""));
+    done();
+  };
+  const total = diff.added + diff.removed + diff.changed;
+  return (
+    <Dialog wide title={`Roll ${box.name} back to ${to.name || moment(to.createdAt)}?`} close={close}
+      actions={<Action kind="primary" act={roll} busy="Rolling back…">Roll back</Action>}>
+      <p>The whole machine goes back to {moment(to.createdAt)}: files, memory and every process. {box.state === "running" && !box.unhealthy
+        ? "What it is now is kept as a snapshot, so this can be undone."
+        : "If the machine still answers, what it is now is kept as a snapshot."}</p>
+      <h3>What this would undo</h3>
+      {error !== undefined
+        ? <><Failure error={error} /><p class="muted">The files cannot be compared; rolling back does not need that.</p></>
+        : (
+          <p role="status" aria-busy={!diff.whole}>
+            {!diff.whole && total === 0 && "Comparing the two moments…"}
+            {diff.whole && total === 0 && "No file differs."}
+            {total > 0 && <>{plural(diff.changed, "file")} changed, {diff.added} made, {diff.removed} removed since then{!diff.whole && "…"}</>}
+          </p>
+        )}
+      {diff.files.length > 0 && (
+        <div class="scroll">
+          <table class="diff">
+            <thead><tr><th>Undone</th><th>File</th><th class="num">Size now</th><th class="num">Size then</th></tr></thead>
+            <tbody>
+              {diff.files.map((c) => (
+                <tr key={c.path}>
+                  <td><span class={`mark ${c.kind}`}>{c.kind === "added" ? "goes" : c.kind === "removed" ? "comes back" : "changes back"}</span></td>
+                  <td><Guest text={c.path + (c.folder ? "/" : "")} /></td>
+                  <td class="num">{c.kind === "removed" ? "—" : size(c.sizeAfter)}</td>
+                  <td class="num">{c.kind === "added" ? "—" : size(c.sizeBefore)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {total > listed && <p class="muted">The first {listed} of {total} are listed.</p>}
+      {diff.whole && <Notice kind="info">Contents of memory are not compared; they go back too.</Notice>}
+    </Dialog>
+  );
+}

@@ -1,0 +1,118 @@
+// Small parts that all views are made of.
+
+import type { ComponentChildren, JSX } from "preact";
+import { useState } from "preact/hooks";
+import { ApiError } from "../api";
+import { shown } from "../text";
+import { report } from "./toast";
+
+// Guest shows text that somebody else chose.
+export function Guest({ text, most }: { text: string; most?: number }) {
+  return <bdi class="guest" title={text.length > 60 ? shown(text, 2000) : undefined}>{shown(text, most)}</bdi>;
+}
+
+interface ActionProps {
+  // act is what a press does; the button waits for it and reports its error.
+  act: () => Promise<unknown> | void;
+  children: ComponentChildren;
+  kind?: "primary" | "danger" | "quiet";
+  disabled?: boolean;
+  title?: string;
+  // about says to who does not see it what the button is for.
+  about?: string;
+  busy?: string;
+}
+
+// Action is a button that does something on the host.
+export function Action({ act, children, kind, disabled, title, about, busy }: ActionProps) {
+  const [waits, setWaits] = useState(false);
+  const press = async () => {
+    setWaits(true);
+    try {
+      await act();
+    } catch (e) {
+      report(e);
+    } finally {
+      setWaits(false);
+    }
+  };
+  return (
+    <button type="button" class={kind ?? ""} disabled={disabled || waits} aria-busy={waits} title={title} onClick={() => void press()}>
+      {waits && busy ? busy : children}
+      {about && <span class="visually-hidden"> {shown(about, 80)}</span>}
+    </button>
+  );
+}
+
+// Empty says what there is not, and what to do next.
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <p class="empty-title">{title}</p>
+      {children}
+    </div>
+  );
+}
+
+// Notice is something that the operator has to know here.
+export function Notice({ kind, children, role }: { kind: "good" | "warn" | "bad" | "info"; children: ComponentChildren; role?: "alert" | "status" }) {
+  return <div class={`notice ${kind}`} role={role}>{children}</div>;
+}
+
+// Failure shows an error where its answer would be.
+export function Failure({ error }: { error: unknown }) {
+  const e = error instanceof ApiError ? error : new ApiError(0, String(error));
+  return (
+    <Notice kind="bad" role="alert">
+      <strong>{shown(e.message, 1000)}</strong>
+      {e.hint && <div class="hint">{shown(e.hint)}</div>}
+    </Notice>
+  );
+}
+
+export function Panel({ title, aside, children, class: c }: { title: string; aside?: ComponentChildren; children: ComponentChildren; class?: string }) {
+  return (
+    <section class={`panel ${c ?? ""}`} aria-label={title}>
+      <header class="panel-head">
+        <h2>{title}</h2>
+        {aside && <div class="panel-aside">{aside}</div>}
+      </header>
+      {children}
+    </section>
+  );
+}
+
+// Copy is a command to run elsewhere, and a button that copies it.
+export function Copy({ text }: { text: string }) {
+  const [done, setDone] = useState(false);
+  return (
+    <span class="copy">
+      <code>{text}</code>
+      <button type="button" class="quiet small" onClick={() => void navigator.clipboard?.writeText(text).then(() => setDone(true), report)}>
+        {done ? "Copied" : "Copy"}
+      </button>
+    </span>
+  );
+}
+
+// Tabs chooses one of several panes.
+export function Tabs({ all, at, href, label }: { all: [string, string][]; at: string; href: (id: string) => string; label: string }) {
+  return (
+    <nav class="tabs" aria-label={label}>
+      {all.map(([id, title]) => (
+        <a key={id} href={href(id)} aria-current={id === at ? "page" : undefined}>{title}</a>
+      ))}
+    </nav>
+  );
+}
+
+// Field is an input with its label.
+export function Field({ label, hint, children }: { label: string; hint?: string; children: JSX.Element }) {
+  return (
+    <label class="field">
+      <span>{label}</span>
+      {children}
+      {hint && <small>{hint}</small>}
+    </label>
+  );
+}
