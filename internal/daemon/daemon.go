@@ -35,6 +35,7 @@ import (
 	"bulkhead/internal/inside"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/journal"
+	"bulkhead/internal/meter"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
@@ -142,11 +143,12 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	dog := &watchdog.Dog{Sandboxes: watched{heart, log}, Clock: d.Clock, Log: d.Log}
-	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog)
+	gauges := &meter.Meter{Machines: metered{heart}, Clock: d.Clock, Log: d.Log}
+	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog, gauges)
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
-		Vault: vault, Guard: heart.guard, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
+		Vault: vault, Guard: heart.guard, Meter: gauges, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
 	})
 }
 

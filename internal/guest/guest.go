@@ -159,6 +159,16 @@ func Pulse(ctx context.Context, transport http.RoundTripper) (ailment string, er
 	return printable(r.Msg.GetAilment()), nil
 }
 
+// Stats asks a guest what it uses of its machine, by the transport of its
+// session. Nothing that it says is certain.
+func Stats(ctx context.Context, transport http.RoundTripper) (*machine.StatsResponse, error) {
+	r, err := machineService(transport).Stats(ctx, connect.NewRequest(&machine.StatsRequest{}))
+	if err != nil {
+		return nil, fmt.Errorf("ask for counters: %w", err)
+	}
+	return r.Msg, nil
+}
+
 // maxWalked bounds how many files a guest can say that it has, maxBatch the
 // bytes of one message about them.
 const (

@@ -27,6 +27,13 @@ func (w *world) Tended(context.Context) []reclaim.Tended {
 	return []reclaim.Tended{m}
 }
 
+func (w *world) Ended(now time.Time) []string {
+	if e := w.machine.Schedule.Expires; e.IsZero() || now.Before(e) {
+		return nil
+	}
+	return []string{w.machine.ID}
+}
+
 func (w *world) Snapshot(context.Context, string, schedule.Keep) error {
 	w.done = append(w.done, w.now.Format("15:04")+" snapshot")
 	if w.failing {

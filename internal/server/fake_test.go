@@ -15,19 +15,21 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/e2b"
 )
 
 // fakeSandboxes answers with what a test puts into its fields.
 type fakeSandboxes struct {
+	e2b.Power // nil: the rest is not asked for
 	list      func(context.Context) ([]client.Sandbox, error)
 	create    func(context.Context, client.CreateRequest) (client.Sandbox, error)
 	get       func(context.Context, string) (client.Sandbox, error)
 	start     func(context.Context, string) (client.Sandbox, error)
 	restart   func(context.Context, string) (client.Sandbox, error)
 	pause     func(context.Context, string, client.PauseRequest) (client.Sandbox, error)
-	resume    func(context.Context, string) (client.Sandbox, error)
+	resume    func(context.Context, string, client.ResumeRequest) (client.Sandbox, error)
 	schedule  func(context.Context, string, client.Schedule) (client.Sandbox, error)
-	fork      func(context.Context, string, client.ForkRequest) ([]client.Sandbox, error)
+	fork      func(context.Context, string, client.ForkRequest) ([]client.Sandbox, []error, error)
 	remove    func(context.Context, string) error
 	console   func(context.Context, string) (string, error)
 	transport func(context.Context, string) (http.RoundTripper, error)
@@ -50,13 +52,13 @@ func (f fakeSandboxes) Restart(ctx context.Context, ref string) (client.Sandbox,
 func (f fakeSandboxes) Pause(ctx context.Context, ref string, r client.PauseRequest) (client.Sandbox, error) {
 	return f.pause(ctx, ref, r)
 }
-func (f fakeSandboxes) Resume(ctx context.Context, ref string) (client.Sandbox, error) {
-	return f.resume(ctx, ref)
+func (f fakeSandboxes) Resume(ctx context.Context, ref string, r client.ResumeRequest) (client.Sandbox, error) {
+	return f.resume(ctx, ref, r)
 }
 func (f fakeSandboxes) SetSchedule(ctx context.Context, ref string, r client.Schedule) (client.Sandbox, error) {
 	return f.schedule(ctx, ref, r)
 }
-func (f fakeSandboxes) Fork(ctx context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, error) {
+func (f fakeSandboxes) Fork(ctx context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, []error, error) {
 	return f.fork(ctx, ref, r)
 }
 func (f fakeSandboxes) Remove(ctx context.Context, ref string) error { return f.remove(ctx, ref) }
@@ -68,11 +70,12 @@ func (f fakeSandboxes) Transport(ctx context.Context, ref string) (http.RoundTri
 }
 
 type fakeSnapshots struct {
-	take     func(context.Context, string, client.SnapshotRequest) (client.Snapshot, error)
-	remove   func(context.Context, string, string) error
-	timeline func(context.Context, string) (client.Timeline, error)
-	rollback func(context.Context, string, client.RollbackRequest) (client.RollbackResult, error)
-	diff     func(ref, from, to string) iter.Seq2[client.FileChange, error]
+	e2b.Snapshots // nil: the rest is not asked for
+	take          func(context.Context, string, client.SnapshotRequest) (client.Snapshot, error)
+	remove        func(context.Context, string, string) error
+	timeline      func(context.Context, string) (client.Timeline, error)
+	rollback      func(context.Context, string, client.RollbackRequest) (client.RollbackResult, error)
+	diff          func(ref, from, to string) iter.Seq2[client.FileChange, error]
 }
 
 func (f fakeSnapshots) Diff(_ context.Context, ref, from, to string) iter.Seq2[client.FileChange, error] {
@@ -93,9 +96,10 @@ func (f fakeSnapshots) Rollback(ctx context.Context, ref string, r client.Rollba
 }
 
 type fakeTemplates struct {
-	list   func(context.Context) ([]client.Template, error)
-	build  func(context.Context, client.BuildRequest, func(client.BuildEvent)) (client.Template, error)
-	remove func(context.Context, string) error
+	e2b.Templates // nil: the rest is not asked for
+	list          func(context.Context) ([]client.Template, error)
+	build         func(context.Context, client.BuildRequest, func(client.BuildEvent)) (client.Template, error)
+	remove        func(context.Context, string) error
 }
 
 func (f fakeTemplates) List(ctx context.Context) ([]client.Template, error) { return f.list(ctx) }
@@ -103,6 +107,11 @@ func (f fakeTemplates) Build(ctx context.Context, r client.BuildRequest, p func(
 	return f.build(ctx, r, p)
 }
 func (f fakeTemplates) Remove(ctx context.Context, name string) error { return f.remove(ctx, name) }
+
+// anyNetwork is content with every configuration.
+type anyNetwork struct{ e2b.Networks }
+
+func (anyNetwork) Check(*client.Network, *bool) error { return nil }
 
 // fake is a daemon whose parts are a test's.
 type fake struct {
@@ -161,6 +170,10 @@ func start(t *testing.T, f fake) *api {
 	t.Helper()
 	a := &api{socket: socketPath(t), log: &syncBuffer{}}
 	s := server.New(server.Options{
+		E2B: &e2b.API{
+			Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
+			Networks: anyNetwork{}, Team: func(context.Context) string { return "default" },
+		},
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
 		Events: f.events, Info: f.info,
 		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

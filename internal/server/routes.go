@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/e2b"
 )
 
 // maxBody bounds a JSON body. The largest real one carries 256 variables.
@@ -21,21 +24,13 @@ func (s *Server) routes() {
 	s.call("GET /health", 204, func(*http.Request) (any, error) { return nil, nil })
 	s.call("GET /version", 200, func(r *http.Request) (any, error) { return s.Info(r.Context()) })
 
-	s.call("GET /v2/sandboxes", 200, s.listSandboxes)
-	s.call("POST /v2/sandboxes", 201, s.createSandbox)
-	s.call("GET /sandboxes/{ref}", 200, about(func(ctx context.Context, ref string) (any, error) {
-		return s.Sandboxes.Get(ctx, ref)
-	}))
-	s.call("DELETE /sandboxes/{ref}", 204, about(func(ctx context.Context, ref string) (any, error) {
-		return nil, s.Sandboxes.Remove(ctx, ref)
-	}))
+	for pattern, do := range s.E2B.Routes() {
+		s.reply(pattern, do)
+	}
 	s.powerRoutes()
 	s.stream("GET /sandboxes/{ref}/console", s.console)
 
 	s.call("GET /sandboxes/{ref}/timeline", 200, s.timeline)
-	s.call("POST /sandboxes/{ref}/snapshots", 201, asked(func(ctx context.Context, ref string, req client.SnapshotRequest) (any, error) {
-		return s.Snapshots.Take(ctx, ref, req)
-	}))
 	s.call("DELETE /sandboxes/{ref}/snapshots/{snapshot}", 204, s.removeSnapshot)
 	s.call("POST /sandboxes/{ref}/rollback", 200, asked(func(ctx context.Context, ref string, req client.RollbackRequest) (any, error) {
 		return s.Snapshots.Rollback(ctx, ref, req)
@@ -48,9 +43,7 @@ func (s *Server) routes() {
 	s.egressRoutes()
 	s.secretRoutes()
 
-	s.call("GET /templates", 200, s.listTemplates)
 	s.stream("POST /templates", s.buildTemplate)
-	s.call("DELETE /templates/{name}", 204, s.removeTemplate)
 
 	s.stream("GET /events", s.events)
 	s.call("GET /events/verified", 200, func(r *http.Request) (any, error) { return s.EventsVerified(r.Context()) })
@@ -68,6 +61,31 @@ func (s *Server) call(pattern string, status int, do func(*http.Request) (any, e
 		default:
 			writeJSON(w, status, v)
 		}
+	})
+}
+
+// reply adds a route that answers once, and itself says with which status.
+func (s *Server) reply(pattern string, do func(*http.Request) (e2b.Reply, error)) {
+	named := strings.Contains(pattern, "{ref}")
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var answer e2b.Reply
+		var err error
+		if named {
+			_, err = sandboxRef(r)
+		}
+		if err == nil {
+			answer, err = do(r)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		maps.Copy(w.Header(), answer.Header)
+		if answer.Body == nil {
+			w.WriteHeader(answer.Status)
+			return
+		}
+		writeJSON(w, answer.Status, answer.Body)
 	})
 }
 
@@ -199,18 +217,6 @@ func orEmpty[T any](list []T, err error) (any, error) {
 	return list, err
 }
 
-func (s *Server) listSandboxes(r *http.Request) (any, error) {
-	return orEmpty(s.Sandboxes.List(r.Context()))
-}
-
-func (s *Server) createSandbox(r *http.Request) (any, error) {
-	var req client.CreateRequest
-	if err := readJSON(r, &req); err != nil {
-		return nil, err
-	}
-	return s.Sandboxes.Create(r.Context(), req)
-}
-
 func (s *Server) timeline(r *http.Request) (any, error) {
 	ref, err := sandboxRef(r)
 	if err != nil {
@@ -233,16 +239,4 @@ func (s *Server) removeSnapshot(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return nil, s.Snapshots.Remove(r.Context(), ref, snapshot)
-}
-
-func (s *Server) listTemplates(r *http.Request) (any, error) {
-	return orEmpty(s.Templates.List(r.Context()))
-}
-
-func (s *Server) removeTemplate(r *http.Request) (any, error) {
-	name, err := parseRef("template", r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.Templates.Remove(r.Context(), name)
 }

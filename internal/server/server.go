@@ -25,6 +25,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"bulkhead/internal/server/e2b"
 )
 
 const (
@@ -42,6 +44,8 @@ const (
 
 // Options are the parts of the daemon that the API shows. All are needed.
 type Options struct {
+	// E2B is what clients of E2B know as well.
+	E2B       *e2b.API
 	Sandboxes Sandboxes
 	Power     Power
 	Snapshots Snapshots
@@ -71,6 +75,7 @@ type Server struct {
 // New returns the API of the given parts.
 func New(opts Options) *Server {
 	s := &Server{Options: opts, mux: http.NewServeMux()}
+	s.E2B.Describe = describe
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()
 	return s

@@ -18,6 +18,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/e2b"
 )
 
 func TestListenIsPrivateAndCleansUp(t *testing.T) {
@@ -200,7 +201,7 @@ func get(t *testing.T, a *api, path string, headers ...string) *http.Response {
 }
 
 func TestServeReportsBrokenListener(t *testing.T) {
-	s := server.New(server.Options{Log: quietLog()})
+	s := server.New(server.Options{E2B: &e2b.API{}, Log: quietLog()})
 	l, err := server.Listen(socketPath(t))
 	if err != nil {
 		t.Fatal(err)

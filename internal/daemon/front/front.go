@@ -7,6 +7,7 @@ package front
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,9 +18,11 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/caution"
 	"bulkhead/internal/config"
+	"bulkhead/internal/daemon/netrules"
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
 	"bulkhead/internal/jail"
+	"bulkhead/internal/meter"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
@@ -42,6 +45,7 @@ type Front struct {
 	Border    *egress.Perimeter
 	Vault     *secret.Vault
 	Guard     *caution.Guard
+	Meter     *meter.Meter
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
 	Unhealthy func(id string) string
 	Events    store.Events
@@ -54,7 +58,7 @@ type Front struct {
 // Options returns what a server shows.
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
-		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
+		E2B: a.e2b(), Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
 		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Parcels: parcels{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}
@@ -94,9 +98,21 @@ func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 }
 
 func (s sandboxes) Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error) {
-	rec, err := s.Manager.Create(ctx, sandbox.CreateSpec{
-		Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
-	})
+	asked, err := json.Marshal(askedFor(req))
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	spec := sandbox.CreateSpec{
+		Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata, Lease: leaseOf(req), Asked: asked,
+	}
+	if netrules.Restricts(req.Network, req.AllowInternetAccess) {
+		rules, err := netrules.Policy(req.Network, req.AllowInternetAccess)
+		if err != nil {
+			return client.Sandbox{}, err
+		}
+		spec.Ready = func(id sandbox.ID) error { return s.Border.SetPolicy(ctx, string(id), rules) }
+	}
+	rec, err := s.Manager.Create(ctx, spec)
 	if err != nil {
 		return client.Sandbox{}, err
 	}
@@ -137,32 +153,43 @@ func (s sandboxes) Restart(ctx context.Context, ref string) (client.Sandbox, err
 }
 
 func (s sandboxes) Pause(ctx context.Context, ref string, req client.PauseRequest) (client.Sandbox, error) {
-	b, err := s.Manager.Pause(ctx, ref, req.Stay)
+	b, err := s.Manager.Pause(ctx, ref, sandbox.PauseSpec{Stay: req.Stay, Cold: req.Memory != nil && !*req.Memory})
 	if err != nil {
 		return client.Sandbox{}, err
 	}
 	return s.sandbox(ctx, b)
 }
 
-func (s sandboxes) Resume(ctx context.Context, ref string) (client.Sandbox, error) {
-	b, err := s.Manager.Resume(ctx, ref)
+func (s sandboxes) Resume(ctx context.Context, ref string, req client.ResumeRequest) (client.Sandbox, error) {
+	spec := sandbox.ResumeSpec{Cold: req.Memory != nil && !*req.Memory}
+	if req.Timeout != nil {
+		spec.Term = seconds(*req.Timeout)
+	}
+	b, err := s.Manager.Resume(ctx, ref, spec)
 	if err != nil {
 		return client.Sandbox{}, err
 	}
 	return s.sandbox(ctx, b)
 }
 
-func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest) ([]client.Sandbox, error) {
-	forks, err := s.Manager.Fork(ctx, ref, sandbox.ForkSpec{Snapshot: req.Snapshot, Count: req.Count, Name: req.Name})
-	all := []client.Sandbox{}
-	for _, f := range forks {
-		c, err := s.Get(ctx, string(f.ID))
-		if err != nil {
-			return nil, err
+func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest) ([]client.Sandbox, []error, error) {
+	source, err := s.Manager.Get(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	forks, errs, err := s.Manager.Fork(ctx, ref, sandbox.ForkSpec{
+		Snapshot: req.Snapshot, Count: req.Count, Name: req.Name, Lease: forkLease(source.Lease, req.Timeout), Partial: !req.All,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	all := make([]client.Sandbox, len(forks))
+	for i, f := range forks {
+		if errs[i] == nil {
+			all[i], errs[i] = s.Get(ctx, string(f.ID))
 		}
-		all = append(all, c)
 	}
-	return all, err
+	return all, errs, nil
 }
 
 func (s sandboxes) Remove(ctx context.Context, ref string) error { return s.Manager.Remove(ctx, ref) }
@@ -198,6 +225,7 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 		Unhealthy: a.Unhealthy(string(b.ID)), Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
 		Schedule: scheduleOf(b.Schedule),
 	}
+	a.lent(&c, b)
 	if b.PID != 0 {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
 		c.MemoryUsedMB = reclaim.Resident(b.PID)
@@ -209,9 +237,9 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 // taken runs.
 func wireState(s lifecycle.State) client.State {
 	switch s {
-	case lifecycle.Snapshotting, lifecycle.Pausing:
+	case lifecycle.Snapshotting:
 		return client.StateRunning
-	case lifecycle.Resuming:
+	case lifecycle.Pausing, lifecycle.Resuming:
 		return client.StatePaused
 	}
 	return client.State(s)
@@ -332,5 +360,6 @@ func (a *Front) template(ctx context.Context, t template.Template) (client.Templ
 	return client.Template{
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
 		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own,
+		Origin: t.Origin, BuildID: buildID(t.Snapshot), EnvdVersion: envdVersion,
 	}, err
 }

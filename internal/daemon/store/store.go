@@ -13,6 +13,7 @@ import (
 	"bulkhead/internal/journal"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
+	"bulkhead/internal/sandbox/lease"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/schedule"
@@ -28,12 +29,18 @@ type recordSpec struct {
 	Identity sandbox.Identity  `json:"identity"`
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Stay     bool              `json:"stay,omitempty"`
+	Cold     bool              `json:"cold,omitempty"`
+	Lease    *lease.Lease      `json:"lease,omitempty"`
+	Asked    json.RawMessage   `json:"asked,omitempty"`
 	Schedule schedule.Schedule `json:"schedule,omitzero"`
 }
 
 // Save implements the heart's contract.
 func (r Records) Save(ctx context.Context, rec sandbox.Record) error {
-	spec, err := json.Marshal(recordSpec{rec.Identity, rec.Metadata, rec.Stay, rec.Schedule})
+	spec, err := json.Marshal(recordSpec{
+		Identity: rec.Identity, Metadata: rec.Metadata, Stay: rec.Stay, Cold: rec.Cold,
+		Lease: rec.Lease, Asked: rec.Asked, Schedule: rec.Schedule,
+	})
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", rec.ID, err)
 	}
@@ -69,7 +76,7 @@ func (r Records) List(ctx context.Context) ([]sandbox.Record, error) {
 			Created: row.Created, Started: row.Started,
 			Size: live.Size{CPUs: row.CPUs, MemoryMiB: row.MemoryMiB}, DiskMiB: row.DiskMiB,
 			Head: pool.SnapshotID(row.Head), Identity: spec.Identity, Metadata: spec.Metadata,
-			Stay: spec.Stay, Schedule: spec.Schedule,
+			Stay: spec.Stay, Cold: spec.Cold, Lease: spec.Lease, Asked: spec.Asked, Schedule: spec.Schedule,
 		})
 	}
 	return recs, nil

@@ -16,7 +16,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"bulkhead/internal/fault"
@@ -24,8 +27,8 @@ import (
 	"bulkhead/internal/sandbox/live"
 )
 
-// cause marks the snapshots of templates.
-const cause = "template"
+// Cause marks the snapshots of templates.
+const Cause = "template"
 
 // buildPrefix begins the ids of machines that exist only during a build.
 const buildPrefix = "t"
@@ -41,6 +44,18 @@ type Template struct {
 	// Kernel is the release of the guest's kernel: "6.1.0-56-cloud-amd64".
 	Kernel string
 	Accel  string
+	// Origin is the sandbox that it is a moment of; "" for one that was built.
+	Origin string `json:",omitempty"`
+}
+
+// Label is a part of the name that can begin the name of a sandbox.
+func (t Template) Label() string {
+	label, _, _ := strings.Cut(t.Name, ":")
+	label = strings.Trim(strings.ReplaceAll(label, "_", "-"), "-")
+	if label == "" {
+		return "sandbox"
+	}
+	return label
 }
 
 // Store keeps templates by name.
@@ -116,7 +131,33 @@ func (b *Builder) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	b.Events.Append(ctx, "template.removed", "", map[string]string{"template": name})
-	return b.Pool.RemoveSnapshot(ctx, t.Snapshot)
+	return b.release(ctx, t.Snapshot)
+}
+
+// Publish makes t the template of its name and removes what it replaces. On
+// error the snapshot of t is gone, unless another template has it too.
+func (b *Builder) Publish(ctx context.Context, t Template) error {
+	old, olderr := b.Get(ctx, t.Name)
+	if err := b.Store.SaveTemplate(ctx, t); err != nil {
+		return errors.Join(err, b.release(context.WithoutCancel(ctx), t.Snapshot))
+	}
+	b.Events.Append(ctx, "template.built", t.Origin, map[string]string{"template": t.Name, "snapshot": string(t.Snapshot)})
+	if olderr != nil || old.Snapshot == t.Snapshot {
+		return nil
+	}
+	return b.release(ctx, old.Snapshot)
+}
+
+// release removes a snapshot that no template names any more.
+func (b *Builder) release(ctx context.Context, id pool.SnapshotID) error {
+	all, err := b.List(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(all, func(t Template) bool { return t.Snapshot == id }) {
+		return nil
+	}
+	return b.Pool.RemoveSnapshot(ctx, id)
 }
 
 // Owns reports whether a machine belongs to a build.
@@ -147,7 +188,7 @@ func (b *Builder) Sweep(ctx context.Context, machines []pool.MachineID) error {
 		return err
 	}
 	for _, s := range snaps {
-		if s.Cause == cause && !used[s.ID] {
+		if s.Cause == Cause && !used[s.ID] {
 			b.Log.InfoContext(ctx, "removed an unused template snapshot", "snapshot", string(s.ID))
 			if err := b.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
 				return err
