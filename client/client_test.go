@@ -107,7 +107,7 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 			return c.Rollback(ctx, "otter", client.RollbackRequest{Snapshot: "monday"})
 		}, client.RollbackResult{Sandbox: otter, Snapshot: monday, DurationMS: 53}},
 		{"templates", func() (any, error) { return c.Templates(ctx) }, []client.Template{base}},
-		{"templates; drop base", func() (any, error) { return nil, c.RemoveTemplate(ctx, "base") }, nil},
+		{"drop base", func() (any, error) { return nil, c.RemoveTemplate(ctx, "base") }, nil},
 		{"", func() (any, error) { return nil, c.Health(ctx) }, nil},
 	} {
 		t.Run(tt.asks, func(t *testing.T) {
@@ -129,7 +129,8 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 // No reference, however odd, reaches another route than its own.
 func TestOddReferencesStayReferences(t *testing.T) {
 	leak.Check(t)
-	c := serve(t, server.Options{})
+	none := func(string) error { return fault.New(fault.Invalid, "not a template") }
+	c := serve(t, server.Options{Templates: templates{remove: none}})
 	for _, ref := range []string{"", ".", "..", "../templates", "a/b", "a?b=c", "a#b", "%2e%2e", "a b", "\x1b", "é"} {
 		t.Run(ref, func(t *testing.T) {
 			_, err := c.Sandbox(t.Context(), ref)
@@ -344,7 +345,7 @@ func TestEvents(t *testing.T) {
 	all := []client.Event{{Seq: 8, Type: "create"}, {Seq: 9, Type: "rollback", Fields: map[string]string{"to": "s1"}}}
 	c := serve(t, server.Options{
 		Events:    eventLog(&asked, all...),
-		Sandboxes: sandboxes{get: func(string) (client.Sandbox, error) { return client.Sandbox{ID: "i1"}, nil }},
+		Sandboxes: sandboxes{resolve: func(string) (string, error) { return "i1", nil }},
 	})
 	t.Run("come in order until there are no more", func(t *testing.T) {
 		var got []client.Event

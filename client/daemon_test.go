@@ -17,6 +17,7 @@ import (
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/entry"
 )
 
 // TestMain makes the test binary what the guest's agent is: the stand-in of
@@ -45,12 +46,18 @@ func socketPath(t *testing.T) string {
 func serve(t *testing.T, parts server.Options) *client.Client {
 	t.Helper()
 	socket := socketPath(t)
-	l, err := server.Listen(socket)
+	l, err := entry.Unix(socket, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	if parts.Sandboxes == nil {
+		parts.Sandboxes = sandboxes{}
+	}
+	if parts.Templates == nil {
+		parts.Templates = templates{}
+	}
 	parts.Log, parts.E2B = slog.New(slog.DiscardHandler), &e2b.API{
-		Networks: anyNetwork{}, Team: func(context.Context) string { return "default" },
+		Networks: anyNetwork{},
 	}
 	// Those that the test does not lend are not asked for.
 	parts.E2B.Sandboxes, _ = parts.Sandboxes.(e2b.Sandboxes)
@@ -59,7 +66,7 @@ func serve(t *testing.T, parts server.Options) *client.Client {
 	parts.E2B.Templates, _ = parts.Templates.(e2b.Templates)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- server.New(parts).Serve(ctx, l) }()
+	go func() { served <- server.New(parts).Serve(ctx, server.Door{Listener: l, Guard: server.Root}) }()
 	c := client.New(socket)
 	t.Cleanup(func() {
 		c.Close()
@@ -102,9 +109,18 @@ type sandboxes struct {
 	list             func() ([]client.Sandbox, error)
 	create           func(context.Context, client.CreateRequest) (client.Sandbox, error)
 	get              func(ref string) (client.Sandbox, error)
+	resolve          func(ref string) (string, error)
 	remove           func(ref string) error
 	console          func(ref string) (string, error)
 	transport        func(ref string) (http.RoundTripper, error)
+}
+
+// Resolve finds whatever is asked for unless a test says otherwise.
+func (s sandboxes) Resolve(_ context.Context, ref string) (string, error) {
+	if s.resolve == nil {
+		return ref, nil
+	}
+	return s.resolve(ref)
 }
 
 func (s sandboxes) List(context.Context) ([]client.Sandbox, error) { return s.list() }
@@ -187,6 +203,9 @@ type templates struct {
 func (s templates) List(context.Context) ([]client.Template, error) { return s.list() }
 func (s templates) Build(ctx context.Context, r client.BuildRequest, p func(client.BuildEvent)) (client.Template, error) {
 	return s.build(ctx, r, p)
+}
+func (s templates) Find(_ context.Context, names ...string) (client.Template, error) {
+	return client.Template{Name: names[0]}, nil
 }
 func (s templates) Remove(_ context.Context, name string) error { return s.remove(name) }
 

@@ -35,7 +35,9 @@ const (
 
 // Sandbox is one agent's microVM.
 type Sandbox struct {
-	ID         string `json:"sandboxID"`
+	ID string `json:"sandboxID"`
+	// Team is whose it is: "default" unless a key of another team made it.
+	Team       string `json:"team,omitempty"`
 	Name       string `json:"name"`
 	TemplateID string `json:"templateID"`
 	State      State  `json:"state"`

@@ -26,6 +26,7 @@ import (
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/entry"
 )
 
 // world is what the real API shows in these tests: sandboxes that are all the
@@ -65,7 +66,7 @@ func open(dir string) (w *world, shut func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := server.Listen(w.socket)
+	l, err := entry.Unix(w.socket, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,14 +77,14 @@ func open(dir string) (w *world, shut func() error, err error) {
 	s := server.New(server.Options{
 		E2B: &e2b.API{
 			Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{world: w}, Templates: templates{world: w},
-			Networks: anyNetwork{}, Team: func(context.Context) string { return "default" },
+			Networks: anyNetwork{},
 		},
 		Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{world: w}, Templates: templates{world: w},
 		Events: w.events, EventsVerified: w.verified, Ports: w, Info: w.info, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l) }()
+	go func() { served <- s.Serve(ctx, server.Door{Listener: l, Guard: server.Root}) }()
 	return w, func() error {
 		stop()
 		err := <-served
@@ -182,6 +183,11 @@ func (p power) Start(ctx context.Context, ref string) (client.Sandbox, error) {
 type sandboxes struct {
 	*world
 	agent *httptest.Server
+}
+
+func (w sandboxes) Resolve(ctx context.Context, ref string) (string, error) {
+	s, err := w.Get(ctx, ref)
+	return s.ID, err
 }
 
 func (w sandboxes) List(context.Context) ([]client.Sandbox, error) {
@@ -400,6 +406,16 @@ func (w templates) Build(ctx context.Context, req client.BuildRequest, progress 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.templates[t.Name] = t
+	return t, nil
+}
+
+func (w templates) Find(_ context.Context, names ...string) (client.Template, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t, ok := w.templates[names[0]]
+	if !ok {
+		return t, fault.New(fault.NotFound, "template not found")
+	}
 	return t, nil
 }
 

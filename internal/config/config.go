@@ -68,6 +68,16 @@ type Config struct {
 	// Egress is the preset that new sandboxes get: "none", "packages" or
 	// "public".
 	Egress string
+	// Listen is a loopback address and port for the API in the clear, ListenTLS
+	// any address and port for it by TLS; "" for none.
+	Listen, ListenTLS string
+	// Domain is the host's name in the net; "" for none.
+	Domain string
+	// TLSCert and TLSKey are files with its certificate and key; "" for one of
+	// the host's own authority.
+	TLSCert, TLSKey string
+	// Origins are those of pages that may use the API.
+	Origins []string
 	// Limits are how much of the host machines may have.
 	Limits Limits
 	// LogLevel and LogFormat ("text" or "json") are for the daemon's log.
@@ -116,6 +126,9 @@ func Load(src Source) (Config, error) {
 		if err := c.apply(name, value); err != nil {
 			return Config{}, err
 		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return Config{}, fault.New(fault.Invalid, "tls_cert and tls_key go together")
 	}
 	if c.Socket == "" {
 		c.Socket = filepath.Join(c.StateDir, "bulkhead.sock")

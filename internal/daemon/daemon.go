@@ -43,6 +43,7 @@ import (
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
 	"bulkhead/internal/vmm/qemu"
@@ -100,6 +101,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	keys, err := auth.Open(ctx, store.Keys{Rows: db.Keys()}, d.Clock)
+	if err != nil {
+		return err
+	}
 	vault, err := secret.Open(filepath.Join(d.Config.StateDir, "secrets.json"), key, d.Clock)
 	if err != nil {
 		return err
@@ -114,8 +119,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	log := store.Events{Audit: events, Log: d.Log}
-	var guests *heart // needs the border itself
+	var guests *heart // needs log and border itself
+	log := store.Events{Audit: events, Log: d.Log, Team: func(id string) (string, bool) { return guests.teamOf(id) }}
 	border, err := d.perimeter(log, vault, func() *heart { return guests })
 	if err != nil {
 		return err
@@ -143,25 +148,23 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	dog := &watchdog.Dog{Sandboxes: watched{heart, log}, Clock: d.Clock, Log: d.Log}
-	gauges := &meter.Meter{Machines: metered{heart}, Clock: d.Clock, Log: d.Log}
-	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog, gauges)
+	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog)
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
-		Vault: vault, Guard: heart.guard, Meter: gauges, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
+		Keys: keys, Vault: vault, Guard: heart.guard, Meter: heart.meter, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
 	})
 }
 
 // serve answers requests until ctx ends.
 func (d *Daemon) serve(ctx context.Context, f *front.Front) error {
-	l, err := server.Listen(d.Config.Socket)
+	doors, err := d.doors(ctx, f)
 	if err != nil {
 		return err
 	}
 	s := server.New(f.Options(d.Log))
 	f.Events.Append(ctx, "daemon.started", "", map[string]string{"version": d.Version})
-	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
-	err = s.Serve(ctx, l)
+	err = s.Serve(ctx, doors...)
 	f.Events.Append(ctx, "daemon.stopped", "", nil)
 	d.Log.InfoContext(ctx, "daemon ends; sandboxes keep running")
 	return err
@@ -213,6 +216,15 @@ type heart struct {
 	templates *template.Builder
 	inside    *inside.Service
 	guard     *caution.Guard
+	meter     *meter.Meter
+}
+
+// teamOf is Team, and knows none before there is a heart.
+func (h *heart) teamOf(id string) (string, bool) {
+	if h == nil {
+		return "", false
+	}
+	return h.Team(id)
 }
 
 // parts are what the heart is made from.
@@ -248,11 +260,13 @@ func (d *Daemon) heart(p parts) (*heart, error) {
 		Machines: runner, Templates: prepared, Store: store.Records{Rows: p.db.Sandboxes()},
 		Events: p.events, Limits: limits(d.Config.Limits), Clock: d.Clock, Log: d.Log,
 	})
-	return &heart{
+	h := &heart{
 		Manager: manager, templates: prepared,
 		inside: &inside.Service{Sandboxes: manager, Event: p.events.Append, Clock: d.Clock, Log: d.Log},
 		guard:  &caution.Guard{Sandboxes: manager, Event: p.events.Append, Clock: d.Clock, Log: d.Log},
-	}, nil
+	}
+	h.meter = &meter.Meter{Machines: metered{h}, Clock: d.Clock, Log: d.Log}
+	return h, nil
 }
 
 // jail makes the jail that VMMs run in.

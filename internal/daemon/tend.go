@@ -19,7 +19,7 @@ import (
 )
 
 // tend looks after sandboxes until stop, which waits for what is under way.
-func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog, gauges *meter.Meter) (stop func()) {
+func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop func()) {
 	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log}
 	ticks, end := d.Ticks, func() {}
 	var ends <-chan time.Time
@@ -36,7 +36,7 @@ func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog, gauges *
 				keeper.Look(ctx)
 				dog.Look(ctx)
 				t.readGauge(ctx)
-				gauges.Look(ctx)
+				t.meter.Look(ctx)
 			case <-ends:
 				keeper.End(ctx)
 			case <-ctx.Done():

@@ -111,7 +111,7 @@ func (m *Manager) reserveForks(source *box, spec ForkSpec) (forks []*box, err er
 		var b *box
 		if err == nil {
 			b, err = m.reserve(Record{
-				Name: as, Template: from.Template, Size: from.Size, DiskMiB: from.DiskMiB,
+				Team: from.Team, Name: as, Template: from.Template, Size: from.Size, DiskMiB: from.DiskMiB,
 				Identity: Identity{Env: from.Identity.Env}, Metadata: from.Metadata, Lease: spec.Lease, Asked: from.Asked,
 			})
 		}

@@ -94,9 +94,11 @@ func (m *Manager) quiesce() {
 
 // CreateSpec says what sandbox to make.
 type CreateSpec struct {
+	// Team is whose it will be.
+	Team string
 	// Template is a template's name.
 	Template string
-	// Name is a DNS label that no other sandbox has; "" makes one up.
+	// Name is a DNS label that no other sandbox of the team has; "" makes one up.
 	Name     string
 	Env      map[string]string
 	Metadata map[string]string
@@ -123,6 +125,7 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 		return Record{}, err
 	}
 	b, err := m.reserve(Record{
+		Team: spec.Team,
 		Name: cmp.Or(spec.Name, name.Derived(t.Label())), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
 		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Lease: spec.Lease, Asked: spec.Asked,
 	})
@@ -163,7 +166,7 @@ func (m *Manager) reserve(rec Record) (*box, error) {
 	default:
 	}
 	for _, b := range m.boxes {
-		if b.record().Name == rec.Name {
+		if is := b.record(); is.Name == rec.Name && is.Team == rec.Team {
 			return nil, fault.New(fault.Exists, "sandbox %s exists already", rec.Name).Hint("choose another --name, or: bulkhead rm %s", rec.Name)
 		}
 	}
@@ -260,15 +263,33 @@ func (m *Manager) List() []Sandbox {
 // Get returns the sandbox that ref names: an id, a name, or a prefix of an id
 // that fits no other.
 func (m *Manager) Get(ref string) (Sandbox, error) {
-	b, err := m.find(ref)
+	return m.GetAmong(ref, func(Record) bool { return true })
+}
+
+// GetAmong is Get for somebody to whom only those exist that it sees.
+func (m *Manager) GetAmong(ref string, sees func(Record) bool) (Sandbox, error) {
+	b, err := pick(ref, slices.DeleteFunc(m.list(), func(b *box) bool { return !sees(b.record()) }))
 	if err != nil {
 		return Sandbox{}, err
 	}
 	return b.view(), nil
 }
 
-func (m *Manager) find(ref string) (*box, error) {
-	fits := name.Pick(ref, m.list(), func(b *box) (string, string) {
+// Team returns whose sandbox an id is of; ok is false if there is none.
+func (m *Manager) Team(id string) (team string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, ok := m.boxes[ID(id)]
+	if !ok {
+		return "", false
+	}
+	return b.record().Team, true
+}
+
+func (m *Manager) find(ref string) (*box, error) { return pick(ref, m.list()) }
+
+func pick(ref string, among []*box) (*box, error) {
+	fits := name.Pick(ref, among, func(b *box) (string, string) {
 		rec := b.record()
 		return string(rec.ID), rec.Name
 	})
@@ -278,7 +299,7 @@ func (m *Manager) find(ref string) (*box, error) {
 	case 0:
 		return nil, fault.New(fault.NotFound, "sandbox %q not found", name.Clip(ref)).Hint("bulkhead ls")
 	}
-	return nil, fault.New(fault.Invalid, "id prefix %q fits %d sandboxes", ref, len(fits)).Hint("give more of the id: bulkhead ls")
+	return nil, fault.New(fault.Invalid, "%q fits %d sandboxes", ref, len(fits)).Hint("give more of the id: bulkhead ls")
 }
 
 // Snapshot takes a snapshot of a running sandbox, named unless as is "".

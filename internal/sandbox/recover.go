@@ -94,15 +94,15 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record) (bool, error) {
 	if err := m.Store.Save(ctx, rec); err != nil {
 		return true, err
 	}
+	b := newBox(m, rec, l)
+	m.mu.Lock()
+	m.boxes[rec.ID] = b
+	m.mu.Unlock()
 	if rec.State != was {
 		m.Events.Append(ctx, "sandbox.recovered", string(rec.ID), map[string]string{
 			"from": string(was), "to": string(rec.State), "name": rec.Name, "reason": rec.Reason,
 		})
 	}
-	b := newBox(m, rec, l)
-	m.mu.Lock()
-	m.boxes[rec.ID] = b
-	m.mu.Unlock()
 	m.own(b)
 	if l != nil {
 		m.owners.Go(func() { b.thaw(log.With("op", "recover")) })

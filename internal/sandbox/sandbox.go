@@ -39,7 +39,9 @@ type ID string
 
 // Record is what is remembered of a sandbox across daemons.
 type Record struct {
-	ID   ID
+	ID ID
+	// Team is whose it is, and a name is unique within.
+	Team string
 	Name string
 	// Template is the name of the template it came from.
 	Template string
@@ -91,7 +93,7 @@ type Identity struct {
 }
 
 // Store keeps records. Save replaces the record of the same id as one step;
-// it returns a fault.Exists error for a name that another record has.
+// it returns a fault.Exists error for a name that another record of the team has.
 type Store interface {
 	Save(ctx context.Context, rec Record) error
 	Delete(ctx context.Context, id ID) error

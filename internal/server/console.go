@@ -11,10 +11,7 @@ import (
 // console answers with what the guest wrote to its console: raw bytes that
 // are not to be shown on a terminal as they are.
 func (s *Server) console(w http.ResponseWriter, r *http.Request) error {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return err
-	}
+	ref := r.PathValue("ref")
 	tail, err := countParam(r, "tail")
 	if err != nil {
 		return err

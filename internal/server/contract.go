@@ -12,13 +12,18 @@ import (
 )
 
 // A ref names a sandbox: its id, its name, or a prefix of its id that fits no
-// other. The server passes on only what looks like one (parseRef).
+// other. Resolve makes an id of one, and that is what everything else is given.
+//
+// Who is asking is in the context of every call (package auth).
 //
 // Errors of all interfaces carry a fault.Kind; it decides the HTTP status.
 
 // Sandboxes is what can be done with sandboxes as such; what E2B has too is in
 // package e2b.
 type Sandboxes interface {
+	// Resolve returns the whole id of a sandbox that who is asking (package
+	// auth) sees, or fault.NotFound. All else here is about whole ids.
+	Resolve(ctx context.Context, ref string) (id string, err error)
 	Get(ctx context.Context, ref string) (client.Sandbox, error)
 	// Console returns the folder that holds the sandbox's console: console.log
 	// and, once that grew too large and was renamed, console.log.1. Neither

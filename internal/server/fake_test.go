@@ -16,6 +16,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/entry"
 )
 
 // fakeSandboxes answers with what a test puts into its fields.
@@ -32,9 +33,17 @@ type fakeSandboxes struct {
 	fork      func(context.Context, string, client.ForkRequest) ([]client.Sandbox, []error, error)
 	remove    func(context.Context, string) error
 	console   func(context.Context, string) (string, error)
+	resolve   func(context.Context, string) (string, error)
 	transport func(context.Context, string) (http.RoundTripper, error)
 }
 
+// Resolve finds what is asked for unless a test says otherwise.
+func (f fakeSandboxes) Resolve(ctx context.Context, ref string) (string, error) {
+	if f.resolve == nil {
+		return ref, nil
+	}
+	return f.resolve(ctx, ref)
+}
 func (f fakeSandboxes) List(ctx context.Context) ([]client.Sandbox, error) { return f.list(ctx) }
 func (f fakeSandboxes) Create(ctx context.Context, r client.CreateRequest) (client.Sandbox, error) {
 	return f.create(ctx, r)
@@ -106,6 +115,9 @@ func (f fakeTemplates) List(ctx context.Context) ([]client.Template, error) { re
 func (f fakeTemplates) Build(ctx context.Context, r client.BuildRequest, p func(client.BuildEvent)) (client.Template, error) {
 	return f.build(ctx, r, p)
 }
+func (f fakeTemplates) Find(ctx context.Context, names ...string) (client.Template, error) {
+	return client.Template{Name: names[0]}, nil
+}
 func (f fakeTemplates) Remove(ctx context.Context, name string) error { return f.remove(ctx, name) }
 
 // anyNetwork is content with every configuration.
@@ -120,6 +132,14 @@ type fake struct {
 	fakeTemplates
 	events func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
 	info   func(context.Context) (client.Info, error)
+}
+
+// e2b is the part of it that clients of E2B know.
+func (f fake) e2b() *e2b.API {
+	return &e2b.API{
+		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
+		Networks: anyNetwork{},
+	}
 }
 
 // api is a running server and a client of its socket.
@@ -170,15 +190,12 @@ func start(t *testing.T, f fake) *api {
 	t.Helper()
 	a := &api{socket: socketPath(t), log: &syncBuffer{}}
 	s := server.New(server.Options{
-		E2B: &e2b.API{
-			Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
-			Networks: anyNetwork{}, Team: func(context.Context) string { return "default" },
-		},
+		E2B:       f.e2b(),
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
 		Events: f.events, Info: f.info,
 		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
-	l, err := server.Listen(a.socket)
+	l, err := entry.Unix(a.socket, slog.New(slog.NewTextHandler(a.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +206,7 @@ func start(t *testing.T, f fake) *api {
 	ctx, stop := context.WithCancel(context.Background())
 	done, ended := make(chan error, 1), make(chan struct{})
 	go func() {
-		done <- s.Serve(ctx, l)
+		done <- s.Serve(ctx, server.Door{Listener: l, Guard: server.Root})
 		close(ended)
 	}()
 	a.stop, a.done = stop, done

@@ -4,26 +4,24 @@ import (
 	"errors"
 	"io"
 	"net/http"
+
+	"bulkhead/internal/server/reply"
 )
 
 func (s *Server) parcelRoutes() {
 	s.stream("GET /sandboxes/{ref}/export", s.export)
-	s.call("POST /sandboxes/import", 201, s.importSandbox)
+	s.stream("POST /sandboxes/import", s.importSandbox)
 }
 
 // export answers with a sandbox as a file.
 func (s *Server) export(w http.ResponseWriter, r *http.Request) error {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return err
-	}
 	snapshot := r.URL.Query().Get("snapshot")
 	if snapshot != "" {
-		if snapshot, err = parseRef("snapshot", snapshot); err != nil {
+		if _, err := parseRef("snapshot", snapshot); err != nil {
 			return err
 		}
 	}
-	return s.Parcels.Export(r.Context(), ref, snapshot, &late{w: w})
+	return s.Parcels.Export(r.Context(), r.PathValue("ref"), snapshot, &late{w: w})
 }
 
 // late begins an answer with its first byte, so that an error before it is one.
@@ -44,11 +42,14 @@ func (l *late) Write(p []byte) (int, error) {
 
 // importSandbox reads a sandbox from its body. A body that breaks off is no
 // whole one.
-func (s *Server) importSandbox(r *http.Request) (any, error) {
+func (s *Server) importSandbox(w http.ResponseWriter, r *http.Request) error {
 	as := r.URL.Query().Get("name")
 	box, err := s.Parcels.Import(r.Context(), as, r.Body)
 	if errors.Is(err, io.ErrUnexpectedEOF) && r.Context().Err() != nil {
 		err = r.Context().Err()
 	}
-	return box, err
+	if err == nil {
+		reply.JSON(w, http.StatusCreated, box)
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 
 	"bulkhead/internal/duplex"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/reply"
 )
 
 // port connects a client to a port of a sandbox: the request's body is what it
@@ -14,13 +15,10 @@ func (s *Server) port(w http.ResponseWriter, r *http.Request) error {
 	if err := duplex.Prepare(w); err != nil {
 		return err
 	}
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return err
-	}
+	ref := r.PathValue("ref")
 	port, err := strconv.ParseUint(r.PathValue("port"), 10, 16)
 	if err != nil || port == 0 {
-		return fault.New(fault.Invalid, "%q is not a port from 1 to 65535", oneLine(r.PathValue("port")))
+		return fault.New(fault.Invalid, "%q is not a port from 1 to 65535", reply.OneLine(r.PathValue("port")))
 	}
 	conn, err := s.Ports.DialPort(r.Context(), ref, uint16(port))
 	if err != nil {

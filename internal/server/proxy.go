@@ -13,6 +13,8 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/reply"
 )
 
 // The headers that send a request into a sandbox, and the port that stands
@@ -63,7 +65,7 @@ func (s *Server) toGuest(w http.ResponseWriter, r *http.Request) {
 		}})
 		return
 	}
-	transport, err := s.Sandboxes.Transport(ctx, ref)
+	transport, err := s.way(ctx, ref)
 	if err != nil {
 		s.unreachable(w, r, ref, err)
 		return
@@ -84,6 +86,26 @@ func (s *Server) toGuest(w http.ResponseWriter, r *http.Request) {
 	s.reverse(ref, transport).ServeHTTP(w, r)
 }
 
+// way returns the way to the agent that a ref leads to, for who is asking.
+func (s *Server) way(ctx context.Context, ref string) (http.RoundTripper, error) {
+	p := auth.From(ctx)
+	if !p.Known() {
+		return nil, auth.ErrUnknown
+	}
+	if err := p.Need(auth.Operate); err != nil {
+		return nil, err
+	}
+	ref, snapshot, past := strings.Cut(ref, "@")
+	id, err := s.Sandboxes.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if past {
+		id += "@" + snapshot
+	}
+	return s.Sandboxes.Transport(ctx, id)
+}
+
 // guestAddress returns the sandbox and the port that a request is for.
 func guestAddress(r *http.Request) (ref string, port int, err error) {
 	for _, h := range []string{sandboxHeader, portHeader} {
@@ -99,7 +121,7 @@ func guestAddress(r *http.Request) (ref string, port int, err error) {
 		return "", 0, fault.New(fault.Invalid, "header %s is not a port", portHeader)
 	}
 	if !strings.HasPrefix(r.URL.Path, "/") || r.Method == http.MethodConnect {
-		return "", 0, fault.New(fault.Invalid, "%s without a path does not reach a sandbox", oneLine(r.Method))
+		return "", 0, fault.New(fault.Invalid, "%s without a path does not reach a sandbox", reply.OneLine(r.Method))
 	}
 	return ref, int(n), nil
 }
@@ -132,7 +154,7 @@ func isHostOnly(path string) bool {
 
 // unreachable answers for a sandbox that has nobody to talk to.
 func (s *Server) unreachable(w http.ResponseWriter, r *http.Request, ref string, err error) {
-	e := describe(r.Context(), err)
+	e := reply.Describe(r.Context(), err)
 	switch fault.KindOf(err) {
 	case fault.NotFound:
 		e.Message = "The sandbox was not found"
@@ -142,13 +164,13 @@ func (s *Server) unreachable(w http.ResponseWriter, r *http.Request, ref string,
 		return
 	}
 	e.Code = http.StatusBadGateway
-	s.logFailure(r.Context(), r, e.Code, err)
+	reply.LogFailure(s.Log, r, e.Code, err)
 	s.refuse(w, r, guestError{SandboxID: ref, Error: e})
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e guestError) {
-	e.RequestID = requestID(r.Context())
-	writeJSON(w, e.Code, e)
+	e.RequestID = reply.RequestID(r.Context())
+	reply.JSON(w, e.Code, e)
 }
 
 // reverse returns the proxy for one request to a sandbox. If the guest's
@@ -162,10 +184,10 @@ func (s *Server) reverse(ref string, transport http.RoundTripper) *httputil.Reve
 		ModifyResponse: checkAnswer,
 		ErrorLog:       slog.NewLogLogger(s.Log.With("sandbox", ref).Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			s.logFailure(r.Context(), r, http.StatusBadGateway, err)
-			e := describe(r.Context(), err)
+			reply.LogFailure(s.Log, r, http.StatusBadGateway, err)
+			e := reply.Describe(r.Context(), err)
 			if fault.KindOf(err) == fault.Internal { // of the connection to the guest
-				e.Kind, e.Message = string(fault.Unavailable), oneLine(fmt.Sprintf("sandbox %s does not answer: %v", ref, err))
+				e.Kind, e.Message = string(fault.Unavailable), reply.OneLine(fmt.Sprintf("sandbox %s does not answer: %v", ref, err))
 			}
 			e.Code = http.StatusBadGateway
 			s.refuse(w, r, guestError{SandboxID: ref, Error: e})

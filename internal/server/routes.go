@@ -1,31 +1,43 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
-	"strings"
+	"time"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/reply"
 )
 
-// maxBody bounds a JSON body. The largest real one carries 256 variables.
-const maxBody = 1 << 20
+// Bounds of a JSON body, as existing clients expect them.
+const (
+	maxBody     = 16 << 20
+	bodyTimeout = 10 * time.Second
+)
 
 // routes is the whole API of the host.
 func (s *Server) routes() {
 	s.call("GET /health", 204, func(*http.Request) (any, error) { return nil, nil })
 	s.call("GET /version", 200, func(r *http.Request) (any, error) { return s.Info(r.Context()) })
 
+	maps.Copy(s.needs, needsOfE2B())
 	for pattern, do := range s.E2B.Routes() {
-		s.reply(pattern, do)
+		s.route(pattern, do)
+	}
+	for pattern, why := range e2b.Absent() {
+		s.needs[pattern] = need{auth.Read, teams}
+		s.route(pattern, func(*http.Request) (e2b.Reply, error) { return e2b.Reply{}, why })
 	}
 	s.powerRoutes()
 	s.stream("GET /sandboxes/{ref}/console", s.console)
@@ -51,52 +63,48 @@ func (s *Server) routes() {
 
 // call adds a route that answers once, with JSON or, for a nil value, nothing.
 func (s *Server) call(pattern string, status int, do func(*http.Request) (any, error)) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		v, err := do(r)
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var v any
+		err := readBody(w, r)
+		if err == nil {
+			v, err = do(r)
+		}
 		switch {
 		case err != nil:
 			s.fail(w, r, err)
 		case v == nil:
 			w.WriteHeader(status)
 		default:
-			writeJSON(w, status, v)
+			reply.JSON(w, status, v)
 		}
 	})
 }
 
-// reply adds a route that answers once, and itself says with which status.
-func (s *Server) reply(pattern string, do func(*http.Request) (e2b.Reply, error)) {
-	named := strings.Contains(pattern, "{ref}")
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		var answer e2b.Reply
-		var err error
-		if named {
-			_, err = sandboxRef(r)
-		}
+// route adds one that answers once, and itself says with which status.
+func (s *Server) route(pattern string, do func(*http.Request) (e2b.Reply, error)) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var a e2b.Reply
+		err := readBody(w, r)
 		if err == nil {
-			answer, err = do(r)
+			a, err = do(r)
 		}
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		maps.Copy(w.Header(), answer.Header)
-		if answer.Body == nil {
-			w.WriteHeader(answer.Status)
+		maps.Copy(w.Header(), a.Header)
+		if a.Body == nil {
+			w.WriteHeader(a.Status)
 			return
 		}
-		writeJSON(w, answer.Status, answer.Body)
+		reply.JSON(w, a.Status, a.Body)
 	})
 }
 
 // about is a call about the sandbox that the path names.
 func about(do func(ctx context.Context, ref string) (any, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
-		ref, err := sandboxRef(r)
-		if err != nil {
-			return nil, err
-		}
-		return do(r.Context(), ref)
+		return do(r.Context(), r.PathValue("ref"))
 	}
 }
 
@@ -104,14 +112,10 @@ func about(do func(ctx context.Context, ref string) (any, error)) func(*http.Req
 func asked[T any](do func(ctx context.Context, ref string, req T) (any, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		var req T
-		ref, err := sandboxRef(r)
-		if err == nil {
-			err = readJSON(r, &req)
-		}
-		if err != nil {
+		if err := readJSON(r, &req); err != nil {
 			return nil, err
 		}
-		return do(r.Context(), ref, req)
+		return do(r.Context(), r.PathValue("ref"), req)
 	}
 }
 
@@ -119,13 +123,18 @@ func asked[T any](do func(ctx context.Context, ref string, req T) (any, error)) 
 // daemon does. An error after the first bit cuts the connection, so that the
 // client cannot take the answer for whole.
 func (s *Server) stream(pattern string, do func(http.ResponseWriter, *http.Request) error) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
 		if err := do(w, r.WithContext(ctx)); err != nil {
 			s.fail(w, r, err)
 		}
 	})
+}
+
+// fail answers a request with err, see reply.Fail.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	reply.Fail(s.Log, w, r, err)
 }
 
 // streamContext returns a context that also ends when no stream may go on.
@@ -135,27 +144,37 @@ func (s *Server) streamContext(ctx context.Context) (context.Context, context.Ca
 	return ctx, func() { stop(); cancel() }
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // only types of package client come here
+// readBody reads a request's body whole, so that what is done with it takes no
+// time of the sender's.
+func readBody(w http.ResponseWriter, r *http.Request) error {
+	if r.Body == http.NoBody {
+		return nil
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	// The client may be gone; then nobody is interested.
-	_, _ = w.Write(append(body, '\n'))
-}
-
-// readJSON reads a request's body into v. An empty body leaves v as it is.
-func readJSON(r *http.Request, v any) error {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	control := http.NewResponseController(w)
+	// A recorder of tests has no connection, and so no deadline.
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		return fault.New(fault.Invalid, "request body is larger than %d bytes", maxBody)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fault.New(fault.Timeout, "request body took longer than %s", bodyTimeout)
 	case err != nil:
 		return fault.New(fault.Invalid, "read request body: %w", err)
-	case len(body) == 0:
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	_ = control.SetReadDeadline(time.Time{})
+	return nil
+}
+
+// readJSON reads a request's body into v. An empty body leaves v as it is.
+func readJSON(r *http.Request, v any) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return fault.New(fault.Invalid, "read request body: %w", err)
+	}
+	if len(body) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(body, v); err != nil {
@@ -181,9 +200,6 @@ func parseRef(what, s string) (string, error) {
 		Hint("ids and names are 1 to 63 of a-z, 0-9 and -")
 }
 
-// sandboxRef returns the sandbox that a request's path names.
-func sandboxRef(r *http.Request) (string, error) { return parseRef("sandbox", r.PathValue("ref")) }
-
 // boolParam reads a query parameter that is 1 or absent.
 func boolParam(r *http.Request, key string) (bool, error) {
 	switch v := r.URL.Query().Get(key); v {
@@ -192,7 +208,7 @@ func boolParam(r *http.Request, key string) (bool, error) {
 	case "1", "true":
 		return true, nil
 	default:
-		return false, fault.New(fault.Invalid, "query parameter %s: %q is not 0 or 1", key, oneLine(v))
+		return false, fault.New(fault.Invalid, "query parameter %s: %q is not 0 or 1", key, reply.OneLine(v))
 	}
 }
 
@@ -204,7 +220,7 @@ func countParam(r *http.Request, key string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
 	if err != nil || n < 0 {
-		return 0, fault.New(fault.Invalid, "query parameter %s: %q is not a whole number", key, oneLine(v))
+		return 0, fault.New(fault.Invalid, "query parameter %s: %q is not a whole number", key, reply.OneLine(v))
 	}
 	return n, nil
 }
@@ -218,11 +234,7 @@ func orEmpty[T any](list []T, err error) (any, error) {
 }
 
 func (s *Server) timeline(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
-	t, err := s.Snapshots.Timeline(r.Context(), ref)
+	t, err := s.Snapshots.Timeline(r.Context(), r.PathValue("ref"))
 	if t.Snapshots == nil {
 		t.Snapshots = []client.Snapshot{}
 	}
@@ -230,13 +242,9 @@ func (s *Server) timeline(r *http.Request) (any, error) {
 }
 
 func (s *Server) removeSnapshot(r *http.Request) (any, error) {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return nil, err
-	}
 	snapshot, err := parseRef("snapshot", r.PathValue("snapshot"))
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.Snapshots.Remove(r.Context(), ref, snapshot)
+	return nil, s.Snapshots.Remove(r.Context(), r.PathValue("ref"), snapshot)
 }

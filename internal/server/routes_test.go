@@ -136,7 +136,7 @@ func TestRoutes(t *testing.T) {
 		"DELETE /sandboxes/i1/snapshots/monday-2": {status: 204, call: "remove monday-2 of i1"},
 		"POST /sandboxes/i1/rollback":             {body: `{"snapshot":"monday"}`, status: 200, want: `"durationMS":1.5}`, call: "rollback i1 {Snapshot:monday Discard:false}"},
 		"GET /templates":                          {status: 200, want: `"lastSpawnedAt":null,"createdBy":null}]`, call: "templates"},
-		"DELETE /templates/base":                  {status: 204, call: "templates; remove template base"},
+		"DELETE /templates/base":                  {status: 204, call: "remove template base"},
 	}
 	for route, tt := range tests {
 		t.Run(route, func(t *testing.T) {

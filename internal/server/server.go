@@ -1,16 +1,15 @@
-// Package server is the daemon's HTTP API on a unix socket.
+// Package server is the daemon's HTTP API, at every door of the host.
 //
 // It turns requests into calls of the interfaces below (contract.go) and
 // their results into JSON of package client; it decides nothing about
 // sandboxes and must not import the heart, a driver or the database. A
-// request that carries sandbox headers is not for the host at all: it goes to
-// the agent in that sandbox (proxy.go).
+// request that is for a sandbox is not for the host at all: it goes to
+// what serves there (proxy.go).
 //
-// Who may speak: root and the daemon's own user, by the peer credentials of
-// the socket, whatever the mode of its file. Because the client is the
-// operator, an error's answer shows its whole chain even when it is internal.
-// A listener for others (TCP with keys) will have to show "internal error"
-// and the request id only, so Serve takes no other listener than this one.
+// Who speaks is known before anything else: each door (Serve) comes with a
+// guard that puts a principal (package auth) into the request's context. What
+// a route needs of it stands in one table (needs.go), and a sandbox that the
+// principal does not see is not found, whatever the route.
 //
 // Every request has an id, sent back as X-Request-Id and logged with all that
 // is logged about it. A Server is safe for concurrent use.
@@ -18,6 +17,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/reply"
 )
 
 const (
@@ -67,6 +68,8 @@ type Options struct {
 type Server struct {
 	Options
 	mux *http.ServeMux
+	// needs are of all routes.
+	needs map[string]need
 	// streams ends when no stream may go on.
 	streams     context.Context
 	stopStreams context.CancelFunc
@@ -74,25 +77,52 @@ type Server struct {
 
 // New returns the API of the given parts.
 func New(opts Options) *Server {
-	s := &Server{Options: opts, mux: http.NewServeMux()}
-	s.E2B.Describe = describe
+	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs()}
+	s.E2B.Describe = reply.Describe
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()
 	return s
 }
 
-// Serve answers requests on l until ctx ends, which is no error. Streams
-// (console, events, builds, everything to a guest) are cut at once then;
-// other requests have ten seconds to finish. When it returns, l is closed and
-// nothing of it runs any more. It may be called once.
-func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
+// Door is a way in: where connections come from, and who they are.
+type Door struct {
+	net.Listener
+	// Guard stands before all that is asked here, and says who is asking.
+	Guard func(http.Handler) http.Handler
+}
+
+// Serve answers requests at all doors until ctx ends, which is no error.
+// Streams (console, events, builds, everything to a guest) are cut at once then;
+// other requests have ten seconds to finish. When it returns, the doors are
+// closed and nothing of it runs any more. A door that breaks ends all. It may be
+// called once.
+func (s *Server) Serve(ctx context.Context, doors ...Door) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(doors))
+	var all sync.WaitGroup
+	for i, d := range doors {
+		all.Go(func() {
+			defer cancel()
+			errs[i] = s.serve(ctx, d)
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// serve answers requests at one door.
+func (s *Server) serve(ctx context.Context, d Door) error {
 	var conns sync.WaitGroup
 	srv := &http.Server{
-		Handler:           s.Handler(),
+		Handler:           s.Handler(d.Guard),
 		MaxHeaderBytes:    maxHeader,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
-		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		// HTTP/1.1 alone: a connection that is cut is then an answer that is cut,
+		// for whoever it is.
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
@@ -103,7 +133,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		},
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(peers{UnixListener: l, log: s.Log}) }()
+	go func() { served <- srv.Serve(d) }()
 
 	var failed error
 	select {

@@ -16,75 +16,10 @@ import (
 	"testing"
 
 	"bulkhead/client"
-	"bulkhead/internal/fault"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/entry"
 )
-
-func TestListenIsPrivateAndCleansUp(t *testing.T) {
-	path := socketPath(t)
-	l, err := server.Listen(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fi, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := fi.Mode(), os.ModeSocket|0o600; got != want {
-		t.Errorf("mode = %v, want %v", got, want)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("socket after Close: %v, want it gone", err)
-	}
-}
-
-func TestListenReplacesOnlyDeadSockets(t *testing.T) {
-	t.Run("a socket of a killed daemon", func(t *testing.T) {
-		path := socketPath(t)
-		dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		dead.SetUnlinkOnClose(false)
-		if err := dead.Close(); err != nil {
-			t.Fatal(err)
-		}
-		l, err := server.Listen(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("a socket that is answered", func(t *testing.T) {
-		a := start(t, fake{})
-		if _, err := server.Listen(a.socket); !fault.Is(err, fault.Exists) {
-			t.Errorf("Listen = %v, want a fault of kind %s", err, fault.Exists)
-		}
-	})
-	t.Run("a file", func(t *testing.T) {
-		path := socketPath(t)
-		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := server.Listen(path); !fault.Is(err, fault.Exists) {
-			t.Errorf("Listen = %v, want a fault of kind %s", err, fault.Exists)
-		}
-		if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
-			t.Errorf("file = %q, %v", b, err)
-		}
-	})
-	t.Run("a folder that does not exist", func(t *testing.T) {
-		if _, err := server.Listen(filepath.Join(socketPath(t), "none")); err == nil {
-			t.Error("Listen succeeded")
-		}
-	})
-}
 
 // TestOtherUsersAreRefused connects as another user through a socket that
 // everybody may open.
@@ -202,14 +137,14 @@ func get(t *testing.T, a *api, path string, headers ...string) *http.Response {
 
 func TestServeReportsBrokenListener(t *testing.T) {
 	s := server.New(server.Options{E2B: &e2b.API{}, Log: quietLog()})
-	l, err := server.Listen(socketPath(t))
+	l, err := entry.Unix(socketPath(t), quietLog())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Serve(t.Context(), l); err == nil {
+	if err := s.Serve(t.Context(), server.Door{Listener: l, Guard: server.Root}); err == nil {
 		t.Error("Serve on a closed listener succeeded")
 	}
 }

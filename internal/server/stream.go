@@ -9,6 +9,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/reply"
 )
 
 // lines writes one JSON value a line, each at once.
@@ -40,7 +41,11 @@ func (l lines) write(v any) error {
 // its going away, is the build's.
 func (s *Server) buildTemplate(w http.ResponseWriter, r *http.Request) error {
 	var req client.BuildRequest
-	if err := readJSON(r, &req); err != nil {
+	err := readBody(w, r)
+	if err == nil {
+		err = readJSON(r, &req)
+	}
+	if err != nil {
 		return err
 	}
 	out, err := newLines(w)
@@ -55,8 +60,8 @@ func (s *Server) buildTemplate(w http.ResponseWriter, r *http.Request) error {
 		}
 	})
 	if err != nil {
-		e := describe(ctx, err)
-		s.logFailure(ctx, r, e.Code, err)
+		e := reply.Describe(ctx, err)
+		reply.LogFailure(s.Log, r, e.Code, err)
 		return out.write(client.BuildEvent{Error: e})
 	}
 	return out.write(client.BuildEvent{Template: &t})
@@ -89,11 +94,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 // diff answers with the files that differ between two moments of a sandbox, a
 // line each.
 func (s *Server) diff(w http.ResponseWriter, r *http.Request) error {
-	ref, err := sandboxRef(r)
-	if err != nil {
-		return err
-	}
+	ref := r.PathValue("ref")
 	var ends [2]string
+	var err error
 	for i, key := range []string{"from", "to"} {
 		if v := r.URL.Query().Get(key); v != "" {
 			if ends[i], err = parseRef("snapshot", v); err != nil {
@@ -134,11 +137,11 @@ func (s *Server) eventQuery(r *http.Request) (q EventQuery, err error) {
 		return q, err
 	}
 	if q.Type = r.URL.Query().Get("type"); q.Type != "" && !typeForm.MatchString(q.Type) {
-		return q, fault.New(fault.Invalid, "query parameter type: %q is no type of events", oneLine(q.Type))
+		return q, fault.New(fault.Invalid, "query parameter type: %q is no type of events", reply.OneLine(q.Type))
 	}
 	if after := r.URL.Query().Get("after"); after != "" {
 		if q.After, err = time.Parse(time.RFC3339, after); err != nil {
-			return q, fault.New(fault.Invalid, "query parameter after: %q is no time", oneLine(after)).Hint("write it as RFC 3339 says")
+			return q, fault.New(fault.Invalid, "query parameter after: %q is no time", reply.OneLine(after)).Hint("write it as RFC 3339 says")
 		}
 	}
 	if r.URL.Query().Has("sandbox") {
@@ -160,9 +163,9 @@ func (s *Server) sandboxID(ctx context.Context, ref string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	box, err := s.Sandboxes.Get(ctx, ref)
+	id, err := s.Sandboxes.Resolve(ctx, ref)
 	if fault.Is(err, fault.NotFound) && idForm.MatchString(ref) {
 		return ref, nil
 	}
-	return box.ID, err
+	return id, err
 }

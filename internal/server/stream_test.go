@@ -140,11 +140,11 @@ func TestBuildIsCancelledWhenItsClientLeaves(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	const goneID = "i01234567890123456789"
-	get := func(_ context.Context, ref string) (client.Sandbox, error) {
+	resolve := func(_ context.Context, ref string) (string, error) {
 		if ref == "web" {
-			return client.Sandbox{ID: "i1"}, nil
+			return "i1", nil
 		}
-		return client.Sandbox{}, fault.New(fault.NotFound, "sandbox %q not found", ref)
+		return "", fault.New(fault.NotFound, "sandbox %q not found", ref)
 	}
 	tests := map[string]struct {
 		query  string
@@ -163,7 +163,7 @@ func TestEvents(t *testing.T) {
 			var got server.EventQuery
 			want := []client.Event{{Seq: 8, Type: "sandbox.created", Fields: map[string]string{"a": "b"}}, {Seq: 9}}
 			var f fake
-			f.get = get
+			f.resolve = resolve
 			f.events = func(_ context.Context, q server.EventQuery) iter.Seq2[client.Event, error] {
 				got = q
 				return func(yield func(client.Event, error) bool) {

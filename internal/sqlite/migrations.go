@@ -33,5 +33,19 @@ func migrations() []string {
 			ident TEXT NOT NULL,
 			UNIQUE (kind, owner, ident)
 		) STRICT`,
+		// Each team has names of its own. Keys are known by their hash alone.
+		`ALTER TABLE sandboxes ADD COLUMN team TEXT NOT NULL DEFAULT 'default';
+		DROP INDEX sandbox_names;
+		CREATE UNIQUE INDEX sandbox_names ON sandboxes (team, name) WHERE name <> '';
+		CREATE TABLE keys (
+			name    TEXT PRIMARY KEY,
+			hash    BLOB NOT NULL UNIQUE,
+			team    TEXT NOT NULL,
+			scope   TEXT NOT NULL,
+			sandbox TEXT NOT NULL,
+			created INTEGER NOT NULL,
+			expires INTEGER NOT NULL,
+			used    INTEGER NOT NULL
+		) STRICT`,
 	}
 }

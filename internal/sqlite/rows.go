@@ -11,8 +11,8 @@ import (
 
 // SandboxRow is what is stored of a sandbox.
 type SandboxRow struct {
-	// ID is the key. Name is unique among the rows, unless it is empty.
-	ID, Name, Template, State, Reason string
+	// ID is the key. Name is unique among the rows of a team, unless it is empty.
+	ID, Team, Name, Template, State, Reason string
 	// Created and Started keep nanoseconds and come back in UTC; the zero
 	// time stays zero.
 	Created, Started         time.Time
@@ -32,13 +32,13 @@ func (d *DB) Sandboxes() Sandboxes { return Sandboxes{d} }
 // has is a fault.Exists error.
 func (s Sandboxes) Save(ctx context.Context, r SandboxRow) error {
 	err := s.db.exec(ctx, `INSERT INTO sandboxes
-		(id, name, template, state, reason, created, started, cpus, memory_mib, disk_mib, head, spec)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET name = excluded.name, template = excluded.template,
+		(id, team, name, template, state, reason, created, started, cpus, memory_mib, disk_mib, head, spec)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET team = excluded.team, name = excluded.name, template = excluded.template,
 		state = excluded.state, reason = excluded.reason, created = excluded.created,
 		started = excluded.started, cpus = excluded.cpus, memory_mib = excluded.memory_mib,
 		disk_mib = excluded.disk_mib, head = excluded.head, spec = excluded.spec`,
-		r.ID, r.Name, r.Template, r.State, r.Reason, nanos(r.Created), nanos(r.Started),
+		r.ID, r.Team, r.Name, r.Template, r.State, r.Reason, nanos(r.Created), nanos(r.Started),
 		r.CPUs, r.MemoryMiB, r.DiskMiB, r.Head, blob(r.Spec))
 	if isDuplicate(err, "sandboxes.name") {
 		return fault.New(fault.Exists, "sandbox %s exists already", r.Name).
@@ -60,7 +60,7 @@ func (s Sandboxes) Delete(ctx context.Context, id string) error {
 
 // List returns every row, oldest first.
 func (s Sandboxes) List(ctx context.Context) ([]SandboxRow, error) {
-	rows, err := list(ctx, s.db, `SELECT id, name, template, state, reason, created, started,
+	rows, err := list(ctx, s.db, `SELECT id, team, name, template, state, reason, created, started,
 		cpus, memory_mib, disk_mib, head, spec FROM sandboxes ORDER BY created, id`, scanSandbox)
 	if err != nil {
 		return nil, fmt.Errorf("list sandboxes: %w", err)
@@ -70,7 +70,7 @@ func (s Sandboxes) List(ctx context.Context) ([]SandboxRow, error) {
 
 func scanSandbox(scan func(...any) error) (r SandboxRow, err error) {
 	var created, started int64
-	err = scan(&r.ID, &r.Name, &r.Template, &r.State, &r.Reason, &created, &started,
+	err = scan(&r.ID, &r.Team, &r.Name, &r.Template, &r.State, &r.Reason, &created, &started,
 		&r.CPUs, &r.MemoryMiB, &r.DiskMiB, &r.Head, &r.Spec)
 	r.Created, r.Started = fromNanos(created), fromNanos(started)
 	return r, err

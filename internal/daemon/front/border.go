@@ -11,6 +11,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/auth"
 )
 
 // borders is the server's Egress.
@@ -63,6 +64,9 @@ func (b borders) SetEgress(ctx context.Context, ref string, req client.EgressPol
 		return client.Egress{}, err
 	}
 	p, err := requested(req)
+	if err == nil {
+		err = entitled(ctx, p)
+	}
 	if err != nil {
 		return client.Egress{}, err
 	}
@@ -70,6 +74,15 @@ func (b borders) SetEgress(ctx context.Context, ref string, req client.EgressPol
 		return client.Egress{}, err
 	}
 	return b.Egress(ctx, id)
+}
+
+// entitled returns an error if who is asking wants a policy with secrets and does
+// not own the host: a secret of the host would go to whatever host a policy says.
+func entitled(ctx context.Context, p *policy.Policy) error {
+	if auth.From(ctx).Owner() || p.Equal(p.WithoutSecrets()) {
+		return nil
+	}
+	return fault.New(fault.Denied, "secrets are the host's, and only team %s may let sandboxes use them", auth.DefaultTeam)
 }
 
 func requested(req client.EgressPolicyRequest) (*policy.Policy, error) {
@@ -103,6 +116,9 @@ func (b borders) AddEgressRule(ctx context.Context, ref string, req client.Egres
 		return client.Egress{}, err
 	}
 	to, err := changed(p, target, list, req)
+	if err == nil && req.Secret != nil {
+		err = entitled(ctx, to)
+	}
 	if err != nil {
 		return client.Egress{}, err
 	}

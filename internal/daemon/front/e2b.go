@@ -8,8 +8,11 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/daemon/store"
+	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/e2b"
 )
 
@@ -18,7 +21,6 @@ func (a *Front) e2b() *e2b.API {
 	return &e2b.API{
 		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a},
 		Networks: networks{a}, Past: past{a}, Clock: a.Clock,
-		Team: func(context.Context) string { return "default" },
 	}
 }
 
@@ -29,6 +31,27 @@ func (s snapshots) Publish(ctx context.Context, ref, name string) (client.Templa
 		return client.Template{}, err
 	}
 	return s.template(ctx, t)
+}
+
+// Find implements e2b.Templates.
+func (b builds) Find(ctx context.Context, names ...string) (client.Template, error) {
+	for _, name := range names {
+		t, err := b.Templates.Get(ctx, name)
+		switch {
+		case err == nil && shows(ctx, t):
+			c := wireTemplate(t)
+			c.Sandboxes = b.users(ctx)[t.Name]
+			return c, nil
+		case err != nil && !fault.Is(err, fault.NotFound):
+			return client.Template{}, err
+		}
+	}
+	return client.Template{}, fault.New(fault.NotFound, "template not found")
+}
+
+// shows reports whether a template is there for who is asking.
+func shows(ctx context.Context, t template.Template) bool {
+	return t.Team == "" || auth.From(ctx).Sees(t.Team, t.Origin)
 }
 
 // Tag implements e2b.Templates.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -20,6 +21,7 @@ import (
 	"bulkhead/internal/config"
 	"bulkhead/internal/daemon/netrules"
 	"bulkhead/internal/daemon/store"
+	"bulkhead/internal/daemon/wire"
 	"bulkhead/internal/egress"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/meter"
@@ -32,6 +34,7 @@ import (
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -43,6 +46,7 @@ type Front struct {
 	Pool      *pool.Pool
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
+	Keys      *auth.Keys
 	Vault     *secret.Vault
 	Guard     *caution.Guard
 	Meter     *meter.Meter
@@ -73,6 +77,9 @@ func (a *Front) info(ctx context.Context) (client.Info, error) {
 	if err != nil {
 		return client.Info{}, err
 	}
+	if !auth.From(ctx).IsOperator() {
+		return client.Info{Version: a.Version, Accel: string(v.Accel), Boundary: v.Accel == vmm.KVM}, nil
+	}
 	var lacks []string
 	for _, m := range a.Cages.Degraded() {
 		lacks = append(lacks, m.Feature)
@@ -83,11 +90,27 @@ func (a *Front) info(ctx context.Context) (client.Info, error) {
 	}, nil
 }
 
+// sees reports whether a sandbox is there for who is asking.
+func sees(ctx context.Context, rec sandbox.Record) bool {
+	return auth.From(ctx).Sees(rec.Team, string(rec.ID))
+}
+
+// seen returns the sandboxes that there are for who is asking.
+func (a *Front) seen(ctx context.Context) []sandbox.Sandbox {
+	return slices.DeleteFunc(a.Manager.List(), func(b sandbox.Sandbox) bool { return !sees(ctx, b.Record) })
+}
+
 type sandboxes struct{ *Front }
+
+// Resolve implements server.Sandboxes.
+func (s sandboxes) Resolve(ctx context.Context, ref string) (string, error) {
+	b, err := s.GetAmong(ref, func(rec sandbox.Record) bool { return sees(ctx, rec) })
+	return string(b.ID), err
+}
 
 func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 	all := []client.Sandbox{}
-	for _, b := range s.Manager.List() {
+	for _, b := range s.seen(ctx) {
 		c, err := s.sandbox(ctx, b)
 		if err != nil {
 			return nil, err
@@ -98,12 +121,13 @@ func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 }
 
 func (s sandboxes) Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error) {
-	asked, err := json.Marshal(askedFor(req))
+	asked, err := json.Marshal(wire.AskedFor(req))
 	if err != nil {
 		return client.Sandbox{}, err
 	}
 	spec := sandbox.CreateSpec{
-		Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata, Lease: leaseOf(req), Asked: asked,
+		Team: auth.From(ctx).Home(), Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
+		Lease: wire.Lease(req), Asked: asked,
 	}
 	if netrules.Restricts(req.Network, req.AllowInternetAccess) {
 		rules, err := netrules.Policy(req.Network, req.AllowInternetAccess)
@@ -163,7 +187,7 @@ func (s sandboxes) Pause(ctx context.Context, ref string, req client.PauseReques
 func (s sandboxes) Resume(ctx context.Context, ref string, req client.ResumeRequest) (client.Sandbox, error) {
 	spec := sandbox.ResumeSpec{Cold: req.Memory != nil && !*req.Memory}
 	if req.Timeout != nil {
-		spec.Term = seconds(*req.Timeout)
+		spec.Term = wire.Seconds(*req.Timeout)
 	}
 	b, err := s.Manager.Resume(ctx, ref, spec)
 	if err != nil {
@@ -178,7 +202,7 @@ func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest)
 		return nil, nil, err
 	}
 	forks, errs, err := s.Manager.Fork(ctx, ref, sandbox.ForkSpec{
-		Snapshot: req.Snapshot, Count: req.Count, Name: req.Name, Lease: forkLease(source.Lease, req.Timeout), Partial: !req.All,
+		Snapshot: req.Snapshot, Count: req.Count, Name: req.Name, Lease: wire.ForkLease(source.Lease, req.Timeout), Partial: !req.All,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -219,15 +243,17 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 		return client.Sandbox{}, err
 	}
 	c := client.Sandbox{
-		ID: string(b.ID), Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
+		ID: string(b.ID), Team: b.Team, Name: b.Name, TemplateID: b.Template, State: wireState(b.State),
 		Reason: b.Reason, Hint: b.WayBack, CreatedAt: b.Created, StartedAt: b.Started,
 		CPUs: b.Size.CPUs, MemoryMB: b.Size.MemoryMiB, DiskMB: b.DiskMiB,
 		Unhealthy: a.Unhealthy(string(b.ID)), Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
-		Schedule: scheduleOf(b.Schedule),
+		Schedule: wire.Schedule(b.Schedule),
 	}
 	a.lent(&c, b)
-	if b.PID != 0 {
+	if b.PID != 0 && auth.From(ctx).IsOperator() {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
+	}
+	if b.PID != 0 {
 		c.MemoryUsedMB = reclaim.Resident(b.PID)
 	}
 	return c, nil
@@ -310,12 +336,12 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	users := map[string]int{}
-	for _, s := range b.Manager.List() {
-		users[s.Template]++
-	}
+	users := b.users(ctx)
 	all := []client.Template{}
 	for _, t := range stored {
+		if !shows(ctx, t) {
+			continue
+		}
 		c, err := b.template(ctx, t)
 		if err != nil {
 			return nil, err
@@ -324,6 +350,15 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 		all = append(all, c)
 	}
 	return all, nil
+}
+
+// users counts the sandboxes that came from each template.
+func (b builds) users(ctx context.Context) map[string]int {
+	users := map[string]int{}
+	for _, s := range b.seen(ctx) {
+		users[s.Template]++
+	}
+	return users
 }
 
 func (b builds) Remove(ctx context.Context, name string) error { return b.Templates.Remove(ctx, name) }
@@ -356,10 +391,17 @@ func or(v *int, otherwise int) int {
 }
 
 func (a *Front) template(ctx context.Context, t template.Template) (client.Template, error) {
-	own, err := a.Pool.Own(ctx, t.Snapshot)
+	c := wireTemplate(t)
+	var err error
+	c.OwnBytes, err = a.Pool.Own(ctx, t.Snapshot)
+	return c, err
+}
+
+// wireTemplate is a template as clients read it, but for its size.
+func wireTemplate(t template.Template) client.Template {
 	return client.Template{
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
-		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own,
+		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel,
 		Origin: t.Origin, BuildID: buildID(t.Snapshot), EnvdVersion: envdVersion,
-	}, err
+	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/daemon/netrules"
+	"bulkhead/internal/daemon/wire"
 )
 
 // networks has what a sandbox may talk to in the words of E2B's SDKs. They are
@@ -31,7 +32,7 @@ func (n networks) SetNetwork(ctx context.Context, ref string, c *client.Network,
 	if err := n.Border.SetPolicy(ctx, string(s.ID), rules); err != nil {
 		return err
 	}
-	said := askedOf(s.Asked)
+	said := wire.AskedOf(s.Asked)
 	now := *c
 	if said.Network != nil { // what others may ask of it stays
 		now.AllowPublicTraffic, now.MaskRequestHost = said.Network.AllowPublicTraffic, said.Network.MaskRequestHost

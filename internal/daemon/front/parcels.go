@@ -15,6 +15,7 @@ import (
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/name"
 	"bulkhead/internal/sandbox/schedule"
+	"bulkhead/internal/server/auth"
 )
 
 // parcels is the server's Parcels.
@@ -72,6 +73,9 @@ func (p parcels) Import(ctx context.Context, as string, r io.Reader) (client.San
 		return client.Sandbox{}, fault.New(fault.Corrupt, "what the archive says of its sandbox is not readable: %w", err)
 	}
 	rules, err := policy.Parse([]byte(says.Policy))
+	if err == nil {
+		err = entitled(ctx, rules)
+	}
 	if err != nil {
 		return client.Sandbox{}, fmt.Errorf("egress policy of the archive: %w", err)
 	}
@@ -80,7 +84,7 @@ func (p parcels) Import(ctx context.Context, as string, r io.Reader) (client.San
 		return client.Sandbox{}, fmt.Errorf("schedule of the archive: %w", err)
 	}
 	rec, err := p.Manager.Import(ctx, sandbox.Record{
-		Name: cmp.Or(as, says.Name), Template: name.Clip(says.Template), Metadata: says.Metadata,
+		Team: auth.From(ctx).Home(), Name: cmp.Or(as, says.Name), Template: name.Clip(says.Template), Metadata: says.Metadata,
 		Identity: sandbox.Identity{Env: says.Env}, Schedule: wanted,
 	}, sandbox.Cargo{
 		Fill:  func(dir string) error { return in.Unpack(ctx, dir, p.room) },

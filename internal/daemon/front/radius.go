@@ -65,9 +65,9 @@ func (b borders) usable(name string, s policy.Secret) string {
 }
 
 // EgressPending implements server.Egress.
-func (b borders) EgressPending(context.Context) ([]client.EgressQuestion, error) {
+func (b borders) EgressPending(ctx context.Context) ([]client.EgressQuestion, error) {
 	var all []client.EgressQuestion
-	for _, s := range b.Manager.List() {
+	for _, s := range b.seen(ctx) {
 		questions, err := b.Border.Pending(string(s.ID))
 		if err != nil {
 			return nil, err

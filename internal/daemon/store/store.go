@@ -45,7 +45,7 @@ func (r Records) Save(ctx context.Context, rec sandbox.Record) error {
 		return fmt.Errorf("encode sandbox %s: %w", rec.ID, err)
 	}
 	return r.Rows.Save(ctx, sqlite.SandboxRow{
-		ID: string(rec.ID), Name: rec.Name, Template: rec.Template,
+		ID: string(rec.ID), Team: rec.Team, Name: rec.Name, Template: rec.Template,
 		State: string(rec.State), Reason: rec.Reason,
 		Created: rec.Created, Started: rec.Started,
 		CPUs: rec.Size.CPUs, MemoryMiB: rec.Size.MemoryMiB, DiskMiB: rec.DiskMiB,
@@ -71,7 +71,7 @@ func (r Records) List(ctx context.Context) ([]sandbox.Record, error) {
 			return nil, fmt.Errorf("decode sandbox %s: %w", row.ID, err)
 		}
 		recs = append(recs, sandbox.Record{
-			ID: sandbox.ID(row.ID), Name: row.Name, Template: row.Template,
+			ID: sandbox.ID(row.ID), Team: row.Team, Name: row.Name, Template: row.Template,
 			State: lifecycle.State(row.State), Reason: row.Reason,
 			Created: row.Created, Started: row.Started,
 			Size: live.Size{CPUs: row.CPUs, MemoryMiB: row.MemoryMiB}, DiskMiB: row.DiskMiB,

@@ -93,17 +93,22 @@ func Numbered(said, after string, i, of int) string {
 	return said
 }
 
-// Pick returns those that ref names: the one of this id or name, or all whose
-// id begins with it.
-func Pick[T any](ref string, all []T, of func(T) (id, name string)) (fits []T) {
+// Pick returns those that ref names: the one of this id, else all of this name,
+// else all whose id begins with it.
+func Pick[T any](ref string, all []T, of func(T) (id, name string)) []T {
+	var namesakes, fits []T
 	for _, one := range all {
-		id, called := of(one)
-		if ref == id || ref == called {
+		switch id, called := of(one); {
+		case ref == id:
 			return []T{one}
-		}
-		if ref != "" && strings.HasPrefix(id, ref) {
+		case ref == called:
+			namesakes = append(namesakes, one)
+		case ref != "" && strings.HasPrefix(id, ref):
 			fits = append(fits, one)
 		}
+	}
+	if namesakes != nil {
+		return namesakes
 	}
 	return fits
 }

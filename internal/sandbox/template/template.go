@@ -46,11 +46,17 @@ type Template struct {
 	Accel  string
 	// Origin is the sandbox that it is a moment of; "" for one that was built.
 	Origin string `json:",omitempty"`
+	// Team is whose that is; "" for what belongs to the whole host.
+	Team string `json:",omitempty"`
 }
 
 // Label is a part of the name that can begin the name of a sandbox.
 func (t Template) Label() string {
-	label, _, _ := strings.Cut(t.Name, ":")
+	_, label, ofTeam := strings.Cut(t.Name, "/")
+	if !ofTeam {
+		label = t.Name
+	}
+	label, _, _ = strings.Cut(label, ":")
 	label = strings.Trim(strings.ReplaceAll(label, "_", "-"), "-")
 	if label == "" {
 		return "sandbox"

@@ -2,8 +2,8 @@ package e2b
 
 import "bulkhead/internal/fault"
 
-// absent maps the routes of what E2B has and we do not to why.
-func absent() map[string]error {
+// Absent maps the routes of what E2B has and we do not to why.
+func Absent() map[string]error {
 	no := func(what, instead string) error {
 		return fault.New(fault.Unsupported, "%s", what).Hint("%s", instead)
 	}

@@ -2,11 +2,13 @@ package e2b
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/input"
 )
 
@@ -72,9 +74,11 @@ func (a *API) readCreate(r *http.Request, timeout int) (req client.CreateRequest
 	if err := fields.into(&req); err != nil {
 		return req, err
 	}
-	if req.TemplateID, err = a.templateName(r.Context(), req.TemplateID); err != nil {
+	t, err := a.find(r.Context(), req.TemplateID)
+	if err != nil {
 		return req, err
 	}
+	req.TemplateID = t.Name
 	if req.Timeout == nil && !req.Forever {
 		req.Timeout = &timeout
 	}
@@ -89,6 +93,11 @@ func (a *API) readCreate(r *http.Request, timeout int) (req client.CreateRequest
 			return req, fault.New(fault.Invalid, "autoPauseMemory false needs autoPause true")
 		case req.AutoResume != nil && req.AutoResume.Enabled:
 			return req, fault.New(fault.Invalid, "autoPauseMemory false does not go with autoResume: a machine that boots is not resumed")
+		}
+	}
+	if n := req.Network; n != nil && len(n.AllowOut)+len(n.DenyOut) > 0 {
+		if err := auth.From(r.Context()).Need(auth.Admin); err != nil {
+			return req, fmt.Errorf("network: %w", err)
 		}
 	}
 	return req, a.Networks.Check(req.Network, req.AllowInternetAccess)

@@ -51,10 +51,14 @@ type Snapshots interface {
 	Publish(ctx context.Context, ref, name string) (client.Template, error)
 }
 
-// Templates is what sandboxes are created from, those snapshots among them. A
-// tag other than "default" is a part of a name: "web:v2".
+// Templates is what sandboxes are created from, those snapshots among them, as
+// far as they are there for who is asking. A name is "web" or "web:v2" for one
+// that was built and belongs to the whole host, "team/web" or "team/web:v2" for a
+// snapshot.
 type Templates interface {
 	List(ctx context.Context) ([]client.Template, error)
+	// Find returns the first of these names that there is, without its size.
+	Find(ctx context.Context, names ...string) (client.Template, error)
 	Remove(ctx context.Context, name string) error
 	// Tag has another name stand for a template as well.
 	Tag(ctx context.Context, name, as string) error
@@ -86,8 +90,6 @@ type API struct {
 	Templates Templates
 	Networks  Networks
 	Past      Past
-	// Team is that of who is asking.
-	Team func(context.Context) string
 	// Describe makes the answer to an error.
 	Describe func(context.Context, error) *client.Error
 	Clock    func() time.Time
@@ -109,7 +111,7 @@ func done() Reply { return Reply{Status: http.StatusNoContent} }
 // Routes maps patterns of http.ServeMux to what answers them. {ref} in one
 // stands for a sandbox.
 func (a *API) Routes() map[string]func(*http.Request) (Reply, error) {
-	all := map[string]func(*http.Request) (Reply, error){
+	return map[string]func(*http.Request) (Reply, error){
 		"POST /sandboxes":                  a.createFirst,
 		"POST /v2/sandboxes":               a.create,
 		"GET /sandboxes":                   a.listFirst,
@@ -138,10 +140,6 @@ func (a *API) Routes() map[string]func(*http.Request) (Reply, error) {
 		"DELETE /templates/tags":           a.untag,
 		"GET /templates/{template}/{part}": a.part,
 	}
-	for pattern, why := range absent() {
-		all[pattern] = func(*http.Request) (Reply, error) { return Reply{}, why }
-	}
-	return all
 }
 
 // decoded is a request's JSON in parts, so that one that says nothing can be

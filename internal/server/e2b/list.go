@@ -201,7 +201,8 @@ func (f filter) fits(s client.Sandbox) bool {
 	if s.StartedAt.Truncate(time.Microsecond).Before(f.after.Truncate(time.Microsecond)) {
 		return false
 	}
-	return f.origin == "" || s.TemplateID == f.origin
+	alias, _ := split(s.TemplateID)
+	return f.origin == "" || s.TemplateID == f.origin || alias == f.origin
 }
 
 // page is which part of a list is meant.

@@ -11,6 +11,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/input"
 )
 
@@ -25,29 +26,72 @@ var (
 // defaultTag is that of a reference without one.
 const defaultTag = "default"
 
-// templateName reads a reference to a template and returns its name on this
-// host: the alias, with the tag unless that is the default.
-func (a *API) templateName(ctx context.Context, ref string) (string, error) {
+// reference is what a client writes for a template.
+type reference struct {
+	// team is "" if it names none.
+	team, alias, tag string
+}
+
+func parseReference(ref string) (r reference, err error) {
 	name := strings.ToLower(strings.TrimSpace(ref))
 	if team, rest, has := strings.Cut(name, "/"); has {
-		if team != a.Team(ctx) {
-			return "", fault.New(fault.Invalid, "template %q: %q is not your team", input.Quoted(ref), input.Quoted(team))
-		}
-		name = rest
+		r.team, name = team, rest
 	}
-	alias, tag, has := strings.Cut(name, ":")
-	if !aliasForm.MatchString(alias) || has && !tagForm.MatchString(tag) {
-		return "", fault.New(fault.Invalid, "%q is not the name of a template", input.Quoted(ref)).
+	r.alias, r.tag = split(name)
+	if !aliasForm.MatchString(r.alias) || !tagForm.MatchString(r.tag) || r.team != "" && auth.CheckTeam(r.team) != nil {
+		return r, fault.New(fault.Invalid, "%q is not the name of a template", input.Quoted(ref)).
 			Hint("write NAME, NAME:TAG or TEAM/NAME:TAG of a-z, 0-9, - and _")
 	}
-	if tag == "" || tag == defaultTag {
-		return alias, nil
+	return r, nil
+}
+
+// built is the name of a template of the host.
+func (r reference) built() string {
+	if r.tag == defaultTag {
+		return r.alias
 	}
-	return alias + ":" + tag, nil
+	return r.alias + ":" + r.tag
+}
+
+// of is the name of a snapshot of a team.
+func (r reference) of(team string) string { return team + "/" + r.built() }
+
+// team is that of who is asking.
+func team(ctx context.Context) string { return auth.From(ctx).Home() }
+
+// find returns the template that a reference names: without a team, one of the
+// host before one of the asker's.
+func (a *API) find(ctx context.Context, ref string) (client.Template, error) {
+	r, err := parseReference(ref)
+	if err != nil {
+		return client.Template{}, err
+	}
+	names := []string{r.built(), r.of(team(ctx))}
+	if r.team != "" {
+		names = []string{r.of(r.team)}
+	}
+	t, err := a.Templates.Find(ctx, names...)
+	if fault.Is(err, fault.NotFound) {
+		err = fault.New(fault.NotFound, "template %q not found", r.built()).Hint("bulkhead template ls")
+	}
+	return wireTemplate(t), err
+}
+
+// mayChange returns an error unless a template is the asker's to change: those of
+// the host are for its owner.
+func mayChange(ctx context.Context, t client.Template) error {
+	p := auth.From(ctx)
+	switch {
+	case t.Origin != "":
+		return nil // it is there for its own team only
+	case !p.Owner():
+		return fault.New(fault.Denied, "template %s is the host's", t.Name)
+	}
+	return p.Need(auth.Admin)
 }
 
 // wireTemplate is a template with the names that clients know it by.
-func (a *API) wireTemplate(t client.Template) client.Template {
+func wireTemplate(t client.Template) client.Template {
 	alias, _ := split(t.Name)
 	t.Names, t.Aliases = []string{}, []string{}
 	if !unnamedForm.MatchString(alias) {
@@ -60,8 +104,12 @@ func (a *API) wireTemplate(t client.Template) client.Template {
 
 // split returns the alias and the tag of a template's name.
 func split(name string) (alias, tag string) {
-	alias, tag, has := strings.Cut(name, ":")
-	if !has {
+	_, after, ofTeam := strings.Cut(name, "/")
+	if ofTeam {
+		name = after
+	}
+	alias, tag, _ = strings.Cut(name, ":")
+	if tag == "" {
 		tag = defaultTag
 	}
 	return alias, tag
@@ -71,27 +119,9 @@ func (a *API) listTemplates(r *http.Request) (Reply, error) {
 	all, err := a.Templates.List(r.Context())
 	list := make([]client.Template, len(all))
 	for i, t := range all {
-		list[i] = a.wireTemplate(t)
+		list[i] = wireTemplate(t)
 	}
 	return ok(list), err
-}
-
-// find returns the template that a reference names.
-func (a *API) find(ctx context.Context, ref string) (client.Template, error) {
-	name, err := a.templateName(ctx, ref)
-	if err != nil {
-		return client.Template{}, err
-	}
-	all, err := a.Templates.List(ctx)
-	if err != nil {
-		return client.Template{}, err
-	}
-	for _, t := range all {
-		if t.Name == name {
-			return a.wireTemplate(t), nil
-		}
-	}
-	return client.Template{}, fault.New(fault.NotFound, "template %q not found", name).Hint("bulkhead template ls")
 }
 
 func (a *API) template(r *http.Request) (Reply, error) {
@@ -117,15 +147,18 @@ func (a *API) alias(ctx context.Context, alias string) (Reply, error) {
 	return ok(map[string]any{"templateID": t.ID, "public": t.Public}), err
 }
 
-// removeTemplate removes a template or a snapshot. One that sandboxes are moments
-// of stays as long as they do.
+// removeTemplate removes a template or a snapshot. A snapshot that sandboxes came
+// from stays as long as they do.
 func (a *API) removeTemplate(r *http.Request) (Reply, error) {
 	t, err := a.find(r.Context(), r.PathValue("template"))
+	if err == nil {
+		err = mayChange(r.Context(), t)
+	}
 	if err != nil {
 		return Reply{}, err
 	}
 	if t.Origin != "" && t.Sandboxes > 0 {
-		return Reply{}, fault.New(fault.Invalid, "snapshot %s has %d sandboxes that came from it", t.Name, t.Sandboxes).Hint("remove them first")
+		return Reply{}, fault.New(fault.Invalid, "%d sandboxes came from snapshot %s", t.Sandboxes, t.Name).Hint("remove them first")
 	}
 	return done(), a.Templates.Remove(r.Context(), t.Name)
 }
@@ -139,10 +172,13 @@ func (a *API) tag(r *http.Request) (Reply, error) {
 		return Reply{}, err
 	}
 	t, err := a.find(r.Context(), req.Target)
+	if err == nil {
+		err = mayChange(r.Context(), t)
+	}
 	if err != nil {
 		return Reply{}, err
 	}
-	names, err := a.tagged(r.Context(), t.Name, req.Tags)
+	names, err := tagged(t.Name, req.Tags)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -162,12 +198,19 @@ func (a *API) untag(r *http.Request) (Reply, error) {
 	if err := input.JSON(r, &req); err != nil {
 		return Reply{}, err
 	}
-	names, err := a.tagged(r.Context(), req.Name, req.Tags)
+	names, err := tagged(req.Name, req.Tags)
 	if err != nil {
 		return Reply{}, err
 	}
 	for _, name := range names {
-		if err := a.Templates.Remove(r.Context(), name); err != nil {
+		t, err := a.find(r.Context(), name)
+		if err == nil {
+			err = mayChange(r.Context(), t)
+		}
+		if err == nil {
+			err = a.Templates.Remove(r.Context(), t.Name)
+		}
+		if err != nil {
 			return Reply{}, err
 		}
 	}
@@ -175,15 +218,21 @@ func (a *API) untag(r *http.Request) (Reply, error) {
 }
 
 // tagged returns the names of a template with each of these tags.
-func (a *API) tagged(ctx context.Context, name string, tags []string) (names []string, err error) {
+func tagged(name string, tags []string) (names []string, err error) {
 	if len(tags) == 0 {
 		return nil, fault.New(fault.Invalid, "there are no tags")
 	}
-	alias, _ := split(name)
-	for _, tag := range tags {
-		as, err := a.templateName(ctx, alias+":"+tag)
-		if err != nil {
-			return nil, err
+	r, err := parseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, r.tag = range tags {
+		if !tagForm.MatchString(r.tag) {
+			return nil, fault.New(fault.Invalid, "%q is no tag", input.Quoted(r.tag))
+		}
+		as := r.built()
+		if r.team != "" {
+			as = r.of(r.team)
 		}
 		names = append(names, as)
 	}
@@ -191,7 +240,7 @@ func (a *API) tagged(ctx context.Context, name string, tags []string) (names []s
 }
 
 func (a *API) tags(ctx context.Context, ref string) (Reply, error) {
-	name, err := a.templateName(ctx, ref)
+	wanted, err := parseReference(ref)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -199,7 +248,6 @@ func (a *API) tags(ctx context.Context, ref string) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
-	wanted, _ := split(name)
 	type tagged struct {
 		Tag       string    `json:"tag"`
 		BuildID   string    `json:"buildID"`
@@ -207,12 +255,12 @@ func (a *API) tags(ctx context.Context, ref string) (Reply, error) {
 	}
 	tags := []tagged{}
 	for _, t := range all {
-		if alias, tag := split(t.Name); alias == wanted {
+		if alias, tag := split(t.Name); alias == wanted.alias {
 			tags = append(tags, tagged{tag, t.BuildID, t.CreatedAt})
 		}
 	}
 	if len(tags) == 0 {
-		return Reply{}, fault.New(fault.NotFound, "template %q not found", name).Hint("bulkhead template ls")
+		return Reply{}, fault.New(fault.NotFound, "template %q not found", wanted.alias).Hint("bulkhead template ls")
 	}
 	return ok(tags), nil
 }
@@ -241,40 +289,29 @@ func (a *API) snapshot(r *http.Request) (Reply, error) {
 		s.Names = []string{}
 		return Reply{Status: http.StatusCreated, Body: s}, err
 	}
-	name := madeUp()
+	as := reference{alias: madeUp(), tag: defaultTag}
 	if req.Name != "" {
 		var err error
-		if name, err = a.templateName(r.Context(), req.Name); err != nil {
+		if as, err = parseReference(req.Name); err != nil {
 			return Reply{}, err
 		}
-		if err := a.mayReplace(r.Context(), name); err != nil {
-			return Reply{}, err
+		if as.team != "" && as.team != team(r.Context()) {
+			return Reply{}, fault.New(fault.Invalid, "snapshot %q: %s is not your team", input.Quoted(req.Name), as.team)
 		}
 	}
-	t, err := a.Snapshots.Publish(r.Context(), ref, name)
-	return Reply{Status: http.StatusCreated, Body: a.wireSnapshot(r.Context(), t)}, err
-}
-
-// mayReplace refuses to put a snapshot in the place of a template that was built.
-func (a *API) mayReplace(ctx context.Context, name string) error {
-	all, err := a.Templates.List(ctx)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(all, func(t client.Template) bool { return t.Name == name && t.Origin == "" }) {
-		return fault.New(fault.Exists, "%s is a template that was built", name).Hint("choose another name")
-	}
-	return nil
+	t, err := a.Snapshots.Publish(r.Context(), ref, as.of(team(r.Context())))
+	return Reply{Status: http.StatusCreated, Body: wireSnapshot(t)}, err
 }
 
 // wireSnapshot is a snapshot that outlives its sandbox, as clients know it.
-func (a *API) wireSnapshot(ctx context.Context, t client.Template) client.Snapshot {
+func wireSnapshot(t client.Template) client.Snapshot {
 	alias, tag := split(t.Name)
 	s := client.Snapshot{
 		ID: alias + ":" + tag, Names: []string{}, SandboxID: t.Origin, CreatedAt: t.CreatedAt, Cause: "template", OwnBytes: t.OwnBytes,
 	}
 	if !unnamedForm.MatchString(alias) {
-		named := a.Team(ctx) + "/" + alias
+		of, _, _ := strings.Cut(t.Name, "/")
+		named := of + "/" + alias
 		s.ID, s.Names = named+":"+tag, []string{named}
 	}
 	return s
@@ -290,24 +327,23 @@ func (a *API) listSnapshots(r *http.Request) (Reply, error) {
 		return Reply{}, err
 	}
 	q := r.URL.Query()
-	var wanted, tag string
+	var wanted reference
 	if name := q.Get("name"); name != "" {
-		if wanted, err = a.templateName(r.Context(), name); err != nil {
+		if wanted, err = parseReference(name); err != nil {
 			return Reply{}, err
 		}
-		wanted, tag = split(wanted)
 		if !strings.Contains(name, ":") {
-			tag = ""
+			wanted.tag = ""
 		}
 	}
 	snaps := []client.Snapshot{}
 	for _, t := range all {
-		alias, has := split(t.Name)
+		alias, tag := split(t.Name)
 		of := q.Get("sandboxID")
-		if t.Origin == "" || of != "" && t.Origin != of || wanted != "" && alias != wanted || tag != "" && tag != has {
+		if t.Origin == "" || of != "" && t.Origin != of || wanted.alias != "" && alias != wanted.alias || wanted.tag != "" && tag != wanted.tag {
 			continue
 		}
-		snaps = append(snaps, a.wireSnapshot(r.Context(), t))
+		snaps = append(snaps, wireSnapshot(t))
 	}
 	slices.SortFunc(snaps, func(a, b client.Snapshot) int {
 		if c := b.CreatedAt.Compare(a.CreatedAt); c != 0 {

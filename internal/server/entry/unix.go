@@ -1,4 +1,9 @@
-package server
+// Package entry is where connections come from: the unix socket, for root and
+// the daemon's own user, and TCP ports, for whoever has a key, in the clear on
+// loopback only and by TLS anywhere.
+//
+// It gives listeners and knows nothing of what is served on them.
+package entry
 
 import (
 	"context"
@@ -13,11 +18,13 @@ import (
 	"bulkhead/internal/fault"
 )
 
-// Listen makes a unix socket that only its owner may open (0600). A socket
+// Unix makes a unix socket that only its owner may open (0600), and from which
+// connections of root and of the daemon's own user are accepted, by the peer
+// credentials, whatever the mode of its file. A socket
 // that nobody answers on any more is replaced; one that is answered is a
 // fault.Exists error, and a file that is no socket is left alone. Closing the
 // listener removes the socket.
-func Listen(path string) (*net.UnixListener, error) {
+func Unix(path string, log *slog.Logger) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -29,7 +36,7 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("protect socket: %w", err), l.Close())
 	}
-	return l, nil
+	return peers{UnixListener: l, log: log}, nil
 }
 
 func removeStale(path string) error {

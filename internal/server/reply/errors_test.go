@@ -1,10 +1,10 @@
-package server_test
+package reply_test
 
 import (
 	"testing"
 
 	"bulkhead/internal/fault"
-	"bulkhead/internal/server"
+	"bulkhead/internal/server/reply"
 )
 
 func TestStatusIsTotal(t *testing.T) {
@@ -18,11 +18,11 @@ func TestStatusIsTotal(t *testing.T) {
 		if !known {
 			t.Errorf("kind %s has no status in this table", kind)
 		}
-		if got := server.Status(kind); got != status {
+		if got := reply.Status(kind); got != status {
 			t.Errorf("Status(%s) = %d, want %d", kind, got, status)
 		}
 	}
-	if got, want := server.Status("of a later release"), 500; got != want {
+	if got, want := reply.Status("of a later release"), 500; got != want {
 		t.Errorf("Status of an unknown kind = %d, want %d", got, want)
 	}
 }

@@ -1,14 +1,16 @@
-package server
+package reply
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/auth"
 )
 
 // maxMessage bounds the text of an error, which may quote a guest.
@@ -40,21 +42,29 @@ func Status(kind fault.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// describe makes the answer to err.
-func describe(ctx context.Context, err error) *client.Error {
+// Describe makes the answer to err, for whoever is asking.
+func Describe(ctx context.Context, err error) *client.Error {
 	kind := fault.KindOf(err)
 	if kind == fault.Internal && errors.Is(err, context.DeadlineExceeded) {
 		kind = fault.Timeout
 	}
-	return &client.Error{
-		Code: Status(kind), Message: oneLine(err.Error()), Kind: string(kind),
-		Hint: fault.HintOf(err), RequestID: requestID(ctx),
+	e := &client.Error{
+		Code: Status(kind), Message: OneLine(err.Error()), Kind: string(kind),
+		Hint: fault.HintOf(err), RequestID: RequestID(ctx),
 	}
+	if errors.Is(err, auth.ErrUnknown) {
+		e.Code = http.StatusUnauthorized
+	}
+	// What is ours, such as paths on the host, is the operator's business.
+	if e.Code == http.StatusInternalServerError && !auth.From(ctx).IsOperator() {
+		e.Message, e.Kind, e.Hint = "internal error", string(fault.Internal), "tell whoever runs this host the request id"
+	}
+	return e
 }
 
-// oneLine makes text fit for a terminal: joined errors on one line, nothing
+// OneLine makes text fit for a terminal: joined errors on one line, nothing
 // that does not print, no more than maxMessage bytes.
-func oneLine(s string) string {
+func OneLine(s string) string {
 	s = strings.ReplaceAll(s, "\n", "; ")
 	if len(s) > maxMessage {
 		s = s[:maxMessage] + "..."
@@ -67,27 +77,27 @@ func oneLine(s string) string {
 	}, s)
 }
 
-// fail answers a request with err. It cuts the connection instead if an
+// Fail answers a request with err. It cuts the connection instead if an
 // answer has begun, or if the request's context has ended: the client is gone,
-// or the daemon is about to be.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := describe(r.Context(), err)
+// the daemon is about to be, or the client's key is no longer good.
+func Fail(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error) {
+	e := Describe(r.Context(), err)
 	ended := r.Context().Err() != nil
 	if !ended {
-		s.logFailure(r.Context(), r, e.Code, err)
+		LogFailure(log, r, e.Code, err)
 	}
 	if ended || begun(w) {
 		panic(http.ErrAbortHandler)
 	}
-	writeJSON(w, e.Code, e)
+	JSON(w, e.Code, e)
 }
 
-// logFailure logs what a human must look at as an error, the rest for whoever
+// LogFailure logs what a human must look at as an error, the rest for whoever
 // debugs.
-func (s *Server) logFailure(ctx context.Context, r *http.Request, status int, err error) {
-	log := s.Log.DebugContext
+func LogFailure(log *slog.Logger, r *http.Request, status int, err error) {
+	level := slog.LevelDebug
 	if status == http.StatusInternalServerError {
-		log = s.Log.ErrorContext
+		level = slog.LevelError
 	}
-	log(ctx, "request failed", "request", requestID(ctx), "op", opOf(r), "err", err)
+	log.Log(r.Context(), level, "request failed", "request", RequestID(r.Context()), "op", Op(r), "err", err)
 }

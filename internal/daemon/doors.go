@@ -1,0 +1,39 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"bulkhead/internal/daemon/front"
+	"bulkhead/internal/server"
+	"bulkhead/internal/server/entry"
+	"bulkhead/internal/server/gate"
+)
+
+// doors opens every way in that the configuration says. On error none is open.
+func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door, err error) {
+	defer func() {
+		if err != nil {
+			for _, open := range doors {
+				err = errors.Join(err, open.Close())
+			}
+		}
+	}()
+	l, err := entry.Unix(d.Config.Socket, d.Log)
+	if err != nil {
+		return nil, err
+	}
+	doors = append(doors, server.Door{Listener: l, Guard: server.Root})
+	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
+
+	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins}
+	if d.Config.Listen != "" {
+		l, err := entry.Plain(ctx, d.Config.Listen)
+		if err != nil {
+			return doors, err
+		}
+		doors = append(doors, server.Door{Listener: l, Guard: g.Guard})
+		d.Log.InfoContext(ctx, "daemon serves", "url", "http://"+l.Addr().String())
+	}
+	return doors, nil
+}
