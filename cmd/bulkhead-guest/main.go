@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkhead/internal/guestd/account"
 	"bulkhead/internal/guestd/ask"
 	"bulkhead/internal/guestd/boot"
 	"bulkhead/internal/guestd/files"
@@ -26,6 +27,9 @@ import (
 	"bulkhead/internal/link"
 	"bulkhead/proto/machine/machineconnect"
 )
+
+// defaultUser is who acts for clients that name nobody, as E2B's SDKs expect.
+const defaultUser = "user"
 
 // version is set by the linker.
 var version = "0.0.0-dev"
@@ -56,8 +60,9 @@ func serve(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	programs := process.New(process.Options{Env: m.Env, Cgroup: freezer.Work})
-	contents := files.New(files.Options{})
+	users := account.Users{Default: defaultUser}
+	programs := process.New(process.Options{Users: users, Env: m.Env, Cgroup: freezer.Work})
+	contents := files.New(files.Options{Users: users})
 	mux := http.NewServeMux()
 	mux.Handle(machineconnect.NewMachineHandler(m))
 	mux.Handle(programs.Handler())
