@@ -18,9 +18,6 @@ import (
 // sandboxes, an answer a few kilobytes.
 const maxAnswer = 16 << 20
 
-// base begins every URL. Who is meant is decided by the socket, not by it.
-const base = "http://bulkhead"
-
 // Client speaks to one daemon. Every call ends when its context does. A
 // request is sent once; only one that asks for something and changes nothing
 // is repeated, if the connection it was sent on turns out to be dead.
@@ -28,20 +25,34 @@ const base = "http://bulkhead"
 // Errors that the daemon answers with are of type *Error. So are those of a
 // daemon that is not there, with the Kind "unavailable".
 type Client struct {
-	socket string
-	http   *http.Client
+	way  Way
+	http *http.Client
+}
+
+// Way is how a daemon is reached.
+type Way struct {
+	// Where is the socket or the URL, for messages.
+	Where string
+	// Base begins every URL.
+	Base string
+	// GuestHost is the Host of requests that go into a sandbox; "" for that of Base.
+	GuestHost string
+	Transport http.RoundTripper
 }
 
 // New returns a client of the daemon that listens on a unix socket. It does
-// not connect yet.
+// not connect yet. Package remote has one for daemons on TCP.
 func New(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
-	transport := &http.Transport{DialContext: dial, DisableCompression: true}
-	return &Client{socket: socket, http: plainClient(transport)}
+	// Who is meant is decided by the socket, not by the URL.
+	return Over(Way{Where: socket, Base: "http://bulkhead", Transport: &http.Transport{DialContext: dial, DisableCompression: true}})
 }
+
+// Over returns a client that goes a way.
+func Over(w Way) *Client { return &Client{way: w, http: plainClient(w.Transport)} }
 
 // plainClient returns a client that follows no redirect: the daemon sends
 // none, and a guest must not send us anywhere.
@@ -372,7 +383,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, base+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.way.Base+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}

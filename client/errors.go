@@ -30,14 +30,16 @@ func (c *Client) lost(ctx context.Context, err error) error {
 	}
 	e := &Error{
 		Code: http.StatusServiceUnavailable, Kind: "unavailable",
-		Message: fmt.Sprintf("daemon at %s does not answer: %v", c.socket, err), Hint: "look into the daemon's log",
+		Message: fmt.Sprintf("daemon at %s does not answer: %v", c.way.Where, err), Hint: "look into the daemon's log",
 	}
 	switch {
+	case strings.Contains(c.way.Where, "://") && errors.Is(err, syscall.ECONNREFUSED):
+		e.Message, e.Hint = "nobody listens at "+c.way.Where, "is the daemon's listen or listen_tls set?"
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		e.Message, e.Hint = "no daemon listens on "+c.socket, "start it: bulkhead serve"
+		e.Message, e.Hint = "no daemon listens on "+c.way.Where, "start it: bulkhead serve"
 	case errors.Is(err, fs.ErrPermission):
 		e.Code, e.Kind = http.StatusForbidden, "denied"
-		e.Message, e.Hint = "no permission to use "+c.socket, "the socket is for the user who runs the daemon: become root"
+		e.Message, e.Hint = "no permission to use "+c.way.Where, "the socket is for the user who runs the daemon: become root"
 	}
 	return e
 }

@@ -36,8 +36,11 @@ func (g guest) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set("E2b-Sandbox-Id", g.ref)
 	req.Header.Set("E2b-Sandbox-Port", agentPort)
+	if g.c.way.GuestHost != "" {
+		req.Host = g.c.way.GuestHost
+	}
 	req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(g.user+":")))
-	resp, err := g.c.http.Transport.RoundTrip(req)
+	resp, err := g.c.way.Transport.RoundTrip(req)
 	if err != nil {
 		return nil, g.c.lost(req.Context(), err)
 	}

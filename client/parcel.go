@@ -28,7 +28,7 @@ func (c *Client) Export(ctx context.Context, ref, snapshot string, w io.Writer) 
 // its old name. The error is of kind "unsupported" if its machine cannot be
 // loaded on this host.
 func (c *Client) Import(ctx context.Context, name string, r io.Reader) (s Sandbox, err error) {
-	path := base + "/sandboxes/import?" + url.Values{"name": {name}}.Encode()
+	path := c.way.Base + "/sandboxes/import?" + url.Values{"name": {name}}.Encode()
 	// The reader alone: r is the caller's to close.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, path, struct{ io.Reader }{r})
 	if err != nil {

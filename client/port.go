@@ -16,7 +16,7 @@ import (
 func (c *Client) Port(ctx context.Context, ref string, port uint16, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	path := base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
+	path := c.way.Base + sandboxPath(ref, "ports", strconv.Itoa(int(port)))
 	// The reader alone: in is the caller's to close.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, path, struct{ io.Reader }{in})
 	if err != nil {

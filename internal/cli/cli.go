@@ -14,6 +14,7 @@ package cli
 
 import (
 	"bulkhead/internal/cli/app"
+	"bulkhead/internal/cli/keys"
 	"bulkhead/internal/cli/move"
 	"bulkhead/internal/cli/perimeter"
 	"bulkhead/internal/cli/ports"
@@ -56,7 +57,7 @@ func New(env Env) *cobra.Command {
 		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart, power.NewRestart,
 		move.NewExport, move.NewImport, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,
-		secrets.NewCommand, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
+		secrets.NewCommand, keys.NewCommand, newDoctorCommand, newServeCommand, newVersionCommand, newDebugCommand,
 	} {
 		root.AddCommand(newCommand(a))
 	}

@@ -83,13 +83,14 @@ func TestScripts(t *testing.T) {
 				}
 			})
 			e.Setenv("BULKHEAD_SOCKET", w.socket)
+			e.Setenv("URL", w.url)
 			e.Setenv("GUEST", dir+"/home")
 			e.Setenv("CONSOLE", dir+"/console.log")
 			e.Setenv("TZ", "UTC")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "narrow": narrow, "bytes": writeBytes,
+			"exits": exits, "withkey": withKey, "narrow": narrow, "bytes": writeBytes,
 		},
 	})
 }
@@ -109,6 +110,18 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("got exit code %d, want %s", got, args[0])
+	}
+}
+
+// withKey runs a command with the key that a file holds: withkey FILE bulkhead ls
+func withKey(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: withkey FILE COMMAND...")
+	}
+	ts.Setenv("BULKHEAD_API_KEY", strings.TrimSpace(ts.ReadFile(args[0])))
+	defer ts.Setenv("BULKHEAD_API_KEY", "")
+	if err := ts.Exec(args[1], args[2:]...); (err != nil) != neg {
+		ts.Fatalf("ended with %v", err)
 	}
 }
 

@@ -25,17 +25,19 @@ import (
 	"bulkhead/internal/guestd/account"
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/entry"
+	"bulkhead/internal/server/gate"
 )
 
 // world is what the real API shows in these tests: sandboxes that are all the
 // same one machine, which is this host, in the person of a real process
 // service.
 type world struct {
-	dir    string // holds home, the home of the guest's root, and console.log
-	socket string
-	asked  chan struct{} // gets one for each call that a frozen guest leaves unanswered
+	dir         string // holds home, the home of the guest's root, and console.log
+	socket, url string
+	asked       chan struct{} // gets one for each call that a frozen guest leaves unanswered
 
 	mu        sync.Mutex // guards all below
 	sandboxes map[string]client.Sandbox
@@ -74,17 +76,29 @@ func open(dir string) (w *world, shut func() error, err error) {
 	guest := http.NewServeMux()
 	guest.Handle(programs.Handler())
 	agent := httptest.NewServer(guest)
+	keys, err := auth.Open(context.Background(), ring{}, time.Now)
+	if err != nil {
+		return nil, nil, err
+	}
+	port, err := entry.Plain(context.Background(), "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	w.url = "http://" + port.Addr().String()
 	s := server.New(server.Options{
 		E2B: &e2b.API{
 			Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{world: w}, Templates: templates{world: w},
 			Networks: anyNetwork{},
 		},
+		Keys:      keyring{keys},
 		Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{world: w}, Templates: templates{world: w},
 		Events: w.events, EventsVerified: w.verified, Ports: w, Info: w.info, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, server.Door{Listener: l, Guard: server.Root}) }()
+	go func() {
+		served <- s.Serve(ctx, server.Door{Listener: l, Guard: server.Root}, server.Door{Listener: port, Guard: (&gate.Gate{Keys: keys}).Guard})
+	}()
 	return w, func() error {
 		stop()
 		err := <-served

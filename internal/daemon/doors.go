@@ -3,9 +3,11 @@ package daemon
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/certs"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
 )
@@ -35,5 +37,27 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door
 		doors = append(doors, server.Door{Listener: l, Guard: g.Guard})
 		d.Log.InfoContext(ctx, "daemon serves", "url", "http://"+l.Addr().String())
 	}
+	if d.Config.ListenTLS != "" {
+		cert, err := d.certificate(ctx)
+		if err != nil {
+			return doors, err
+		}
+		l, err := entry.TLS(ctx, d.Config.ListenTLS, cert)
+		if err != nil {
+			return doors, err
+		}
+		doors = append(doors, server.Door{Listener: l, Guard: g.Guard})
+		d.Log.InfoContext(ctx, "daemon serves", "url", "https://"+l.Addr().String(), "domain", d.Config.Domain)
+	}
 	return doors, nil
+}
+
+// certificate is what is shown to those who come by TLS.
+func (d *Daemon) certificate(ctx context.Context) (certs.Getter, error) {
+	if d.Config.TLSCert != "" {
+		return certs.Files(d.Config.TLSCert, d.Config.TLSKey)
+	}
+	dir := filepath.Join(d.Config.StateDir, "tls")
+	d.Log.InfoContext(ctx, "clients must trust the host's own authority", "ca", filepath.Join(dir, certs.CAFile))
+	return certs.Own(dir, d.Config.Domain, d.Clock)
 }

@@ -91,6 +91,15 @@ type Secrets interface {
 	RemoveSecret(ctx context.Context, name string) error
 }
 
+// Keys is who else may use the API. A value comes out once.
+type Keys interface {
+	// Keys lists them by name.
+	Keys(ctx context.Context) ([]client.Key, error)
+	CreateKey(ctx context.Context, req client.KeyRequest) (client.NewKey, error)
+	// RevokeKey ends a key for good, and what goes on for it.
+	RevokeKey(ctx context.Context, name string) error
+}
+
 // Ports leads to what listens in a sandbox.
 type Ports interface {
 	// DialPort connects to a port of a running sandbox, those of its loopback

@@ -63,6 +63,9 @@ func needs() map[string]need {
 		"GET /events":                                  {auth.Read, teams},
 		"GET /events/verified":                         {auth.Read, hosts},
 
+		"GET /keys":              {auth.Admin, hosts},
+		"POST /keys":             {auth.Admin, hosts},
+		"DELETE /keys/{name}":    {auth.Admin, hosts},
 		"GET /secrets":           {auth.Read, hosts},
 		"PUT /secrets/{name}":    {auth.Admin, hosts},
 		"DELETE /secrets/{name}": {auth.Admin, hosts},

@@ -54,6 +54,7 @@ func (s *Server) routes() {
 	s.parcelRoutes()
 	s.egressRoutes()
 	s.secretRoutes()
+	s.keyRoutes()
 
 	s.stream("POST /templates", s.buildTemplate)
 

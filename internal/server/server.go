@@ -55,6 +55,7 @@ type Options struct {
 	Lessons   Lessons
 	Ports     Ports
 	Secrets   Secrets
+	Keys      Keys
 	Parcels   Parcels
 	Events    Events
 	// EventsVerified checks the log of them.

@@ -145,7 +145,9 @@ func (p *port) said(t *testing.T, method, path, body string, headers ...string) 
 func TestKeysDecideWhatIsAnswered(t *testing.T) {
 	var f fake
 	f.fakeSandboxes.list = func(context.Context) ([]client.Sandbox, error) { return nil, nil }
-	f.get = func(_ context.Context, ref string) (client.Sandbox, error) { return client.Sandbox{ID: ref, State: client.StateRunning}, nil }
+	f.get = func(_ context.Context, ref string) (client.Sandbox, error) {
+		return client.Sandbox{ID: ref, State: client.StateRunning}, nil
+	}
 	f.fakeSandboxes.remove = func(context.Context, string) error { return nil }
 	f.create = func(ctx context.Context, _ client.CreateRequest) (client.Sandbox, error) {
 		return client.Sandbox{ID: "ic", Team: auth.From(ctx).Home()}, nil

@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 
 	"bulkhead/client"
+	"bulkhead/client/remote"
 	"bulkhead/internal/cli/show"
 	"bulkhead/internal/cli/tty"
 	"bulkhead/internal/config"
@@ -73,7 +74,7 @@ type App struct {
 	// API speaks to the daemon; set by Ask.
 	API *client.Client
 
-	socket, configFile, stateDir string
+	socket, url, configFile, stateDir string
 	// warned is set once the user has been told about a missing boundary.
 	warned bool
 }
@@ -81,6 +82,7 @@ type App struct {
 // Flags adds the flags that every command has.
 func (a *App) Flags(f *pflag.FlagSet) {
 	f.StringVar(&a.socket, "socket", "", "the daemon's socket (BULKHEAD_SOCKET, then the configuration)")
+	f.StringVar(&a.url, "url", "", "another host's daemon (BULKHEAD_URL), with the key in BULKHEAD_API_KEY")
 	f.StringVarP(&a.Output, "output", "o", "text", "form of answers and failures: text or json")
 	f.StringVar(&a.configFile, "config", "", "configuration file ("+config.DefaultFile+")")
 	f.StringVar(&a.stateDir, "state-dir", "", "the daemon's state directory")
@@ -100,6 +102,13 @@ func (a *App) Config(override map[string]string) (config.Config, error) {
 // Client returns a client of the daemon that flags, environment and
 // configuration name, in this order.
 func (a *App) Client() (*client.Client, error) {
+	url := a.url
+	if url == "" && a.socket == "" && a.stateDir == "" {
+		url = a.Getenv("BULKHEAD_URL")
+	}
+	if url != "" {
+		return remote.Dial(remote.Host{URL: url, Key: a.Getenv("BULKHEAD_API_KEY")})
+	}
 	socket := a.socket
 	if socket == "" && a.stateDir == "" {
 		socket = a.Getenv("BULKHEAD_SOCKET")

@@ -16,20 +16,30 @@ func Sandboxes(w io.Writer, all []client.Sandbox) {
 	if len(all) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "NAME\tID\tSTATE\tMEMORY\tTEMPLATE\tAGE\tHEAD")
+	// Teams take the place of heads on a host that has several: inspect has both.
+	teams := slices.ContainsFunc(all, func(s client.Sandbox) bool { return s.Team != "" && s.Team != "default" })
+	last := "HEAD"
+	if teams {
+		last = "TEAM"
+	}
+	fmt.Fprintln(w, "NAME\tID\tSTATE\tMEMORY\tTEMPLATE\tAGE\t"+last)
 	for _, s := range all {
 		state := string(s.State)
 		if s.Unhealthy != "" && s.State == client.StateRunning {
 			state = "unhealthy"
 		}
+		end := Short(s.Head)
+		if teams {
+			end = Clip(s.Team, 10)
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", Clip(s.Name, 20), Short(s.ID), state, spent(s),
-			Clip(s.TemplateID, 14), Age(time.Since(s.CreatedAt)), Short(s.Head))
+			Clip(s.TemplateID, 14), Age(time.Since(s.CreatedAt)), end)
 	}
 }
 
 // spent is what the host spends on a sandbox, of what that may have.
 func spent(s client.Sandbox) string {
-	if s.VMM == nil {
+	if s.MemoryUsedMB == 0 {
 		return "-"
 	}
 	return fmt.Sprintf("%d/%dM", s.MemoryUsedMB, s.MemoryMB)

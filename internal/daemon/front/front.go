@@ -63,7 +63,7 @@ type Front struct {
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		E2B: a.e2b(), Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
-		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Parcels: parcels{a},
+		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}
 }
@@ -216,7 +216,18 @@ func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest)
 	return all, errs, nil
 }
 
-func (s sandboxes) Remove(ctx context.Context, ref string) error { return s.Manager.Remove(ctx, ref) }
+// Remove implements server.Sandboxes. Keys that are for the sandbox alone end with
+// it.
+func (s sandboxes) Remove(ctx context.Context, ref string) error {
+	b, err := s.Manager.Get(ref)
+	if err != nil {
+		return err
+	}
+	if err := s.Manager.Remove(ctx, string(b.ID)); err != nil {
+		return err
+	}
+	return s.Keys.Forget(context.WithoutCancel(ctx), string(b.ID))
+}
 
 func (s sandboxes) Console(_ context.Context, ref string) (string, error) {
 	return s.Manager.Console(ref)
