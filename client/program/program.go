@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"bulkhead/proto/process"
-	"bulkhead/proto/process/processconnect"
 
 	"connectrpc.com/connect"
 )
@@ -54,6 +53,15 @@ type Exec struct {
 // Size is that of a terminal, in characters.
 type Size struct{ Cols, Rows uint32 }
 
+// Agent is what is needed of the agent in a sandbox.
+type Agent interface {
+	Start(context.Context, *connect.Request[process.StartRequest]) (*connect.ServerStreamForClient[process.StartResponse], error)
+	Update(context.Context, *connect.Request[process.UpdateRequest]) (*connect.Response[process.UpdateResponse], error)
+	StreamInput(context.Context) *connect.ClientStreamForClient[process.StreamInputRequest, process.StreamInputResponse]
+	CloseStdin(context.Context, *connect.Request[process.CloseStdinRequest]) (*connect.Response[process.CloseStdinResponse], error)
+	SendSignal(context.Context, *connect.Request[process.SendSignalRequest]) (*connect.Response[process.SendSignalResponse], error)
+}
+
 // errNotRun is the end of a call whose user did not wait for the program.
 var errNotRun = errors.New("interrupted before the program ran")
 
@@ -63,7 +71,7 @@ const farewell = 2 * time.Second
 // Run runs a program and returns its exit code when it has ended, see
 // client.Client.Exec. explain makes the error of what the agent, or the way to it,
 // has answered; it is given nil if the answer ended before the program.
-func Run(ctx context.Context, rpc processconnect.ProcessClient, e Exec, explain func(error) error) (code int, err error) {
+func Run(ctx context.Context, rpc Agent, e Exec, explain func(error) error) (code int, err error) {
 	r := &execution{Exec: e, started: make(chan struct{}), rpc: rpc}
 	defer r.aides.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -93,7 +101,7 @@ func Run(ctx context.Context, rpc processconnect.ProcessClient, e Exec, explain 
 // execution is one program under way.
 type execution struct {
 	Exec
-	rpc     processconnect.ProcessClient
+	rpc     Agent
 	started chan struct{} // closed once proc is known
 	proc    *process.ProcessSelector
 	end     *process.ProcessEvent_EndEvent

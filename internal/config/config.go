@@ -95,6 +95,10 @@ type Limits struct {
 	MemoryMiB, CPUs int
 	// Snapshots is how many one sandbox may have.
 	Snapshots int
+	// TeamSandboxes is how many one team may have; 0 for all that there may be.
+	TeamSandboxes int
+	// Requests is how many each key may send a second; 0 for no limit.
+	Requests int
 }
 
 // Template is the default size of a template's machines.
@@ -117,7 +121,7 @@ func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
 		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
-		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500},
+		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500, Requests: 500},
 	}
 	if err := c.applyFile(src.File); err != nil {
 		return Config{}, err

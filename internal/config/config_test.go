@@ -28,7 +28,7 @@ func defaults(t *testing.T) config.Config {
 		GuestAgent: filepath.Join(filepath.Dir(exe), "bulkhead-guest"),
 		LogLevel:   slog.LevelInfo, LogFormat: "text",
 		Template: config.Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192},
-		Limits:   config.Limits{Sandboxes: 1000, Snapshots: 500},
+		Limits:   config.Limits{Sandboxes: 1000, Snapshots: 500, Requests: 500},
 	}
 }
 
@@ -65,6 +65,14 @@ limits:
   memory_mib: 2048
   cpus: 8
   snapshots: 20
+  team_sandboxes: 2
+  requests: 7
+listen: localhost:3000
+listen_tls: "[::]:443"
+domain: bulkhead.example.com
+tls_cert: /c
+tls_key: /k
+cors_origins: https://a.example, http://b.example:8080
 `
 
 func TestLoad(t *testing.T) {
@@ -74,7 +82,9 @@ func TestLoad(t *testing.T) {
 		LogLevel: slog.LevelDebug, LogFormat: "json",
 		Jail: "degraded", JailFirstUID: 70000, JailUIDs: 16, Egress: "none",
 		Template: config.Template{CPUs: 4, MemoryMiB: 1024, DiskMiB: 2048},
-		Limits:   config.Limits{Sandboxes: 4, MemoryMiB: 2048, CPUs: 8, Snapshots: 20},
+		Limits:   config.Limits{Sandboxes: 4, MemoryMiB: 2048, CPUs: 8, Snapshots: 20, TeamSandboxes: 2, Requests: 7},
+		Listen:   "127.0.0.1:3000", ListenTLS: "[::]:443", Domain: "bulkhead.example.com", TLSCert: "/c", TLSKey: "/k",
+		Origins: []string{"https://a.example", "http://b.example:8080"},
 	}
 	tests := map[string]struct {
 		content  string
@@ -139,6 +149,14 @@ func TestLoadRefuses(t *testing.T) {
 		"a long state directory":     {content: "state_dir: /" + strings.Repeat("x", 54), want: "has 55 bytes, at most 54 fit"},
 		"a long socket":              {content: "socket: /" + strings.Repeat("x", 100), want: "has 101 bytes, at most 100 fit"},
 		"an unknown accelerator":     {content: "accel: hvf", want: `accel: "hvf" is not one of auto, kvm, tcg`},
+		"keys in the clear":          {content: "listen: 0.0.0.0:3000", want: "not a loopback address, and keys would travel in the clear: use listen_tls"},
+		"a name to listen at":        {content: "listen: host:3000", want: "is not an address and port like 127.0.0.1:3000"},
+		"half an address":            {content: "listen_tls: 0.0.0.0", want: "is not an address and port like 0.0.0.0:443"},
+		"a domain that is none":      {content: "domain: Bulk_Head", want: "is not a domain name in small letters"},
+		"a domain that is a number":  {content: "domain: 10.0.0.1", want: "is an address, not a name"},
+		"every origin":               {content: `cors_origins: "*"`, want: "is not an origin like"},
+		"an origin with a path":      {content: "cors_origins: https://a.example/", want: "is not an origin like"},
+		"a certificate without key":  {content: "tls_cert: /c", want: "tls_cert and tls_key go together"},
 		"an unknown level":           {content: "log_level: loud", want: `log_level: "loud" is not one of debug, info, warn, error`},
 		"an unknown format":          {content: "log_format: xml", want: `log_format: "xml" is not one of text, json`},
 		"no CPU":                     {content: "template: {cpus: 0}", want: `template.cpus: "0" is not a whole number from 1 to 64`},

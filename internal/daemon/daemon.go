@@ -44,6 +44,7 @@ import (
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/token"
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
 	"bulkhead/internal/vmm/qemu"
@@ -97,19 +98,11 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	down.Add("close event log", func(context.Context) error { return events.Close() })
 
-	key, err := hostKey(filepath.Join(d.Config.StateDir, "host.key"))
+	safe, err := d.openSafe(ctx, db)
 	if err != nil {
 		return err
 	}
-	keys, err := auth.Open(ctx, store.Keys{Rows: db.Keys()}, d.Clock)
-	if err != nil {
-		return err
-	}
-	vault, err := secret.Open(filepath.Join(d.Config.StateDir, "secrets.json"), key, d.Clock)
-	if err != nil {
-		return err
-	}
-	files, err := d.openPool(ctx, db, key)
+	files, err := d.openPool(ctx, db, safe.key)
 	if err != nil {
 		return err
 	}
@@ -121,7 +114,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	var guests *heart // needs log and border itself
 	log := store.Events{Audit: events, Log: d.Log, Team: func(id string) (string, bool) { return guests.teamOf(id) }}
-	border, err := d.perimeter(log, vault, func() *heart { return guests })
+	border, err := d.perimeter(log, safe.vault, func() *heart { return guests })
 	if err != nil {
 		return err
 	}
@@ -151,8 +144,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog)
 	defer stop()
 	return d.serve(ctx, &front.Front{
-		Manager: heart.Manager, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
-		Keys: keys, Vault: vault, Guard: heart.guard, Meter: heart.meter, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
+		Manager: heart.Manager, Tokens: safe.tokens, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
+		Keys: safe.keys, Vault: safe.vault, Guard: heart.guard, Meter: heart.meter, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
 	})
 }
 
@@ -287,6 +280,28 @@ func (d *Daemon) jail() (*jail.Jail, error) {
 
 // runDir holds one folder per machine that runs.
 func (d *Daemon) runDir() string { return filepath.Join(d.Config.StateDir, "run") }
+
+// safe is what the host keeps to itself, and what others get in by.
+type safe struct {
+	key    []byte
+	vault  *secret.Vault
+	keys   *auth.Keys
+	tokens token.Seed
+}
+
+func (d *Daemon) openSafe(ctx context.Context, db *sqlite.DB) (s safe, err error) {
+	if s.key, err = hostKey(filepath.Join(d.Config.StateDir, "host.key")); err != nil {
+		return s, err
+	}
+	if s.vault, err = secret.Open(filepath.Join(d.Config.StateDir, "secrets.json"), s.key, d.Clock); err != nil {
+		return s, err
+	}
+	if s.keys, err = auth.Open(ctx, store.Keys{Rows: db.Keys()}, d.Clock); err != nil {
+		return s, err
+	}
+	s.tokens, err = token.New(s.key)
+	return s, err
+}
 
 // hostKey reads the key that signs snapshots and seals secrets, and makes it the
 // first time.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"time"
 
 	"bulkhead/internal/daemon/front"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/certs"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
+	"bulkhead/internal/server/quota"
 )
 
 // doors opens every way in that the configuration says. On error none is open.
@@ -28,7 +30,7 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front) (doors []server.Door
 	doors = append(doors, server.Door{Listener: l, Guard: server.Root})
 	d.Log.InfoContext(ctx, "daemon serves", "socket", d.Config.Socket)
 
-	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins}
+	g := &gate.Gate{Keys: f.Keys, Domain: d.Config.Domain, Origins: d.Config.Origins, Quota: quota.New(d.Config.Limits.Requests, time.Now), Log: d.Log}
 	if d.Config.Listen != "" {
 		l, err := entry.Plain(ctx, d.Config.Listen)
 		if err != nil {

@@ -15,7 +15,7 @@ const cpusEach = 16
 
 // limits fills in what the operator leaves to the host's size.
 func limits(c config.Limits) capacity.Limits {
-	l := capacity.Limits{Sandboxes: c.Sandboxes, Snapshots: c.Snapshots, MemoryMiB: c.MemoryMiB, CPUs: c.CPUs}
+	l := capacity.Limits{Sandboxes: c.Sandboxes, Snapshots: c.Snapshots, MemoryMiB: c.MemoryMiB, CPUs: c.CPUs, Team: c.TeamSandboxes}
 	if l.CPUs == 0 {
 		l.CPUs = cpusEach * runtime.NumCPU()
 	}

@@ -28,6 +28,7 @@ const (
 	Timeout     Kind = "timeout"
 	Unsupported Kind = "unsupported"
 	Corrupt     Kind = "corrupt"
+	Limited     Kind = "limited"
 	Internal    Kind = "internal"
 )
 
@@ -36,7 +37,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Invalid, NotFound, Exists, WrongState, Denied, Exhausted,
-		Unavailable, Timeout, Unsupported, Corrupt, Internal,
+		Unavailable, Timeout, Unsupported, Corrupt, Limited, Internal,
 	}
 }
 

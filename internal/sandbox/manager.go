@@ -102,9 +102,10 @@ type CreateSpec struct {
 	Name     string
 	Env      map[string]string
 	Metadata map[string]string
-	// Lease and Asked are as in a Record.
-	Lease *lease.Lease
-	Asked json.RawMessage
+	// Lease, Asked and Ingress are as in a Record.
+	Lease   *lease.Lease
+	Asked   json.RawMessage
+	Ingress Ingress
 	// Ready is called before the machine runs, unless it is nil.
 	Ready func(ID) error
 }
@@ -127,7 +128,7 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	b, err := m.reserve(Record{
 		Team: spec.Team,
 		Name: cmp.Or(spec.Name, name.Derived(t.Label())), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
-		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Lease: spec.Lease, Asked: spec.Asked,
+		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Lease: spec.Lease, Asked: spec.Asked, Ingress: spec.Ingress,
 	})
 	if err != nil {
 		return Record{}, err
@@ -165,12 +166,20 @@ func (m *Manager) reserve(rec Record) (*box, error) {
 		return nil, fault.New(fault.Unavailable, "daemon is shutting down")
 	default:
 	}
+	ours := 0
 	for _, b := range m.boxes {
-		if is := b.record(); is.Name == rec.Name && is.Team == rec.Team {
+		is := b.record()
+		if is.Team == rec.Team {
+			ours++
+		}
+		if is.Name == rec.Name && is.Team == rec.Team {
 			return nil, fault.New(fault.Exists, "sandbox %s exists already", rec.Name).Hint("choose another --name, or: bulkhead rm %s", rec.Name)
 		}
 	}
 	taken := m.taken()
+	if err := m.Limits.AnotherOf(ours); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(m.Limits.Another(taken), m.Limits.Start(taken, rec.Size)); err != nil {
 		return nil, err
 	}

@@ -46,6 +46,16 @@ func (b *box) guest(ctx context.Context) (live.Guest, error) {
 	return g, nil
 }
 
+// Life is closed when the machine that a sandbox has now ends, for whatever
+// reason; nil if it has none.
+func (m *Manager) Life(ref string) (<-chan struct{}, error) {
+	b, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return b.vmDone(), nil
+}
+
 // attended returns the way to the guest's services.
 func (b *box) attended(ctx context.Context) (*live.Attended, error) {
 	g, err := b.guest(ctx)

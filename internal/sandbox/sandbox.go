@@ -63,6 +63,8 @@ type Record struct {
 	Stay bool
 	// Cold means that of a paused machine the disk alone counts.
 	Cold bool
+	// Ingress is how its own ports may be reached.
+	Ingress Ingress
 	// Schedule is what is done for it while nobody looks.
 	Schedule schedule.Schedule
 	// Lease is how its client has it; nil for as long as it likes.
@@ -82,6 +84,16 @@ func (r Record) identity() *machine.Identity {
 	}
 	env["E2B_SANDBOX"], env["E2B_SANDBOX_ID"], env["E2B_TEMPLATE_ID"] = "true", string(r.ID), r.Template
 	return &machine.Identity{Hostname: r.Identity.Hostname, MachineId: r.Identity.MachineID, Env: env}
+}
+
+// Ingress is how what serves in a sandbox may be reached from outside, by those
+// who have no key.
+type Ingress struct {
+	// Private ports are not reached without a token.
+	Private bool `json:"private,omitempty"`
+	// MaskHost is the host that services believe to be called, ${PORT} in it being
+	// theirs; "" for the one that they are called.
+	MaskHost string `json:"mask_host,omitempty"`
 }
 
 // Identity is what tells one machine from another that was made from the

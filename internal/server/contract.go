@@ -9,6 +9,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/duplex"
+	"bulkhead/internal/server/ingress"
 )
 
 // A ref names a sandbox: its id, its name, or a prefix of its id that fits no
@@ -105,6 +106,20 @@ type Ports interface {
 	// DialPort connects to a port of a running sandbox, those of its loopback
 	// included. fault.Unavailable says that nothing listens.
 	DialPort(ctx context.Context, ref string, port uint16) (duplex.Conn, error)
+}
+
+// Ingress is how sandboxes of all teams may be reached from outside.
+type Ingress interface {
+	// Rules returns the rules of a sandbox by its whole id, or fault.NotFound.
+	Rules(ctx context.Context, id string) (ingress.Rules, error)
+	IDs(ctx context.Context) []string
+}
+
+// guests is what leads into sandboxes, for package ingress.
+type guests struct {
+	Sandboxes
+	Ports
+	Ingress
 }
 
 // Parcels moves sandboxes from host to host, each as one file.

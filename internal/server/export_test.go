@@ -1,7 +1,4 @@
 package server
 
-// ParseRef and IsHostOnly are for the fuzz tests.
-var (
-	ParseRef   = parseRef
-	IsHostOnly = isHostOnly
-)
+// ParseRef is for the fuzz tests.
+var ParseRef = parseRef

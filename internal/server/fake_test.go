@@ -14,9 +14,13 @@ import (
 	"testing"
 
 	"bulkhead/client"
+	"bulkhead/internal/duplex"
+	"bulkhead/internal/fault"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/entry"
+	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/quota"
 )
 
 // fakeSandboxes answers with what a test puts into its fields.
@@ -125,11 +129,34 @@ type anyNetwork struct{ e2b.Networks }
 
 func (anyNetwork) Check(*client.Network, *bool) error { return nil }
 
+// fakePorts has nothing that listens unless a test says otherwise.
+type fakePorts struct {
+	dialPort func(context.Context, string, uint16) (duplex.Conn, error)
+	rules    func(context.Context, string) (ingress.Rules, error)
+	ids      []string
+}
+
+func (f fakePorts) DialPort(ctx context.Context, id string, port uint16) (duplex.Conn, error) {
+	if f.dialPort == nil {
+		return nil, fault.New(fault.Unavailable, "nothing listens on port %d of %s", port, id)
+	}
+	return f.dialPort(ctx, id, port)
+}
+func (f fakePorts) Rules(ctx context.Context, id string) (ingress.Rules, error) {
+	if f.rules == nil {
+		return ingress.Rules{}, nil
+	}
+	return f.rules(ctx, id)
+}
+func (f fakePorts) IDs(context.Context) []string { return f.ids }
+
 // fake is a daemon whose parts are a test's.
 type fake struct {
 	fakeSandboxes
 	fakeSnapshots
 	fakeTemplates
+	fakePorts
+	quota  *quota.Quota
 	events func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
 	info   func(context.Context) (client.Info, error)
 }
@@ -192,7 +219,7 @@ func start(t *testing.T, f fake) *api {
 	s := server.New(server.Options{
 		E2B:       f.e2b(),
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
-		Events: f.events, Info: f.info,
+		Ports: f.fakePorts, Ingress: f.fakePorts, Events: f.events, Info: f.info,
 		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	l, err := entry.Unix(a.socket, slog.New(slog.NewTextHandler(a.log, nil)))

@@ -22,6 +22,8 @@ func (s *Server) Handler(guard func(http.Handler) http.Handler) http.Handler {
 
 // answer answers a request of somebody who may ask, and tells the log.
 func (s *Server) answer(rw http.ResponseWriter, r *http.Request) {
+	s.answering.Add(1)
+	defer s.answering.Done()
 	w := &reply.Answer{ResponseWriter: rw}
 	began := time.Now()
 	defer func() {
@@ -61,8 +63,10 @@ func (s *Server) recovered(w *reply.Answer, r *http.Request, thrown any) {
 
 // dispatch finds out whom a request is for.
 func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
-	if forGuest(r) {
-		s.toGuest(w, r)
+	if _, ok, _ := s.ingress.Find(r); ok {
+		ctx, cancel := s.streamContext(r.Context())
+		defer cancel()
+		s.ingress.ServeHTTP(w, r.WithContext(ctx))
 		return
 	}
 	if h, pattern := s.mux.Handler(r); pattern == "" {

@@ -148,7 +148,7 @@ func TestGuestRequestsThatDoNotArrive(t *testing.T) {
 		"a bad ref": {[]string{"E2b-Sandbox-Id", "../x", "E2b-Sandbox-Port", "49983"}, "/", nil, 400,
 			`{"code":400,"message":"\"../x\" is not the id or name of a sandbox"`},
 		"a bad port": {[]string{"E2b-Sandbox-Id", "i1", "E2b-Sandbox-Port", "65536"}, "/", nil, 400,
-			`{"code":400,"message":"header E2b-Sandbox-Port is not a port"`},
+			`{"code":400,"message":"\"65536\" is not a port from 1 to 65535"`},
 		"a closed port": {[]string{"E2b-Sandbox-Id", "i1", "E2b-Sandbox-Port", "8080"}, "/", nil, 502,
 			`{"sandboxId":"i1","port":8080,"code":502,"message":"The sandbox is running but port is not open"`},
 		"a service for the host only": {address(), "/bulkhead.machine.v1.Machine/Freeze", nil, 404,

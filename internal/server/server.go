@@ -4,7 +4,7 @@
 // their results into JSON of package client; it decides nothing about
 // sandboxes and must not import the heart, a driver or the database. A
 // request that is for a sandbox is not for the host at all: it goes to
-// what serves there (proxy.go).
+// what serves there (package ingress).
 //
 // Who speaks is known before anything else: each door (Serve) comes with a
 // guard that puts a principal (package auth) into the request's context. What
@@ -27,7 +27,9 @@ import (
 	"time"
 
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/ingress"
 	"bulkhead/internal/server/reply"
+	"bulkhead/internal/server/token"
 )
 
 const (
@@ -54,10 +56,13 @@ type Options struct {
 	Egress    Egress
 	Lessons   Lessons
 	Ports     Ports
-	Secrets   Secrets
-	Keys      Keys
-	Parcels   Parcels
-	Events    Events
+	Ingress   Ingress
+	// Tokens are those of sandboxes.
+	Tokens  token.Seed
+	Secrets Secrets
+	Keys    Keys
+	Parcels Parcels
+	Events  Events
 	// EventsVerified checks the log of them.
 	EventsVerified EventsVerified
 	// Info describes the daemon.
@@ -68,9 +73,13 @@ type Options struct {
 // Server is the API.
 type Server struct {
 	Options
-	mux *http.ServeMux
+	mux     *http.ServeMux
+	ingress *ingress.Proxy
 	// needs are of all routes.
 	needs map[string]need
+	// answering has the requests under way, of connections that are the server's
+	// no more too.
+	answering sync.WaitGroup
 	// streams ends when no stream may go on.
 	streams     context.Context
 	stopStreams context.CancelFunc
@@ -80,6 +89,7 @@ type Server struct {
 func New(opts Options) *Server {
 	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs()}
 	s.E2B.Describe = reply.Describe
+	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()
 	return s
@@ -151,6 +161,7 @@ func (s *Server) serve(ctx context.Context, d Door) error {
 	<-served // so that no connection is taken from here on
 	err := srv.Close()
 	conns.Wait()
+	s.answering.Wait()
 	if failed != nil {
 		err = errors.Join(fmt.Errorf("serve API: %w", failed), err)
 	}

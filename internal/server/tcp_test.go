@@ -22,6 +22,8 @@ import (
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
+	"bulkhead/internal/server/quota"
+	"bulkhead/internal/server/token"
 	"bulkhead/test/leak"
 )
 
@@ -45,6 +47,7 @@ type port struct {
 	*http.Client
 	addr string
 	keys *auth.Keys
+	seed token.Seed
 }
 
 // listen serves f on a TCP port until the test ends. It has sandboxes of two
@@ -66,16 +69,20 @@ func listen(t *testing.T, f fake) *port {
 			return "", fault.New(fault.NotFound, "sandbox %q not found", ref)
 		}
 	}
+	seed, err := token.New([]byte("of a test"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := server.New(server.Options{
 		E2B:       f.e2b(),
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
-		Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
+		Ports: f.fakePorts, Ingress: f.fakePorts, Tokens: seed, Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
 	})
 	l, err := entry.Plain(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate.Gate{Keys: keys, Domain: "bulkhead.example", Origins: []string{"https://console.example"}}
+	g := &gate.Gate{Keys: keys, Domain: "bulkhead.example", Origins: []string{"https://console.example"}, Quota: f.quota, Log: slog.New(slog.DiscardHandler)}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- s.Serve(ctx, server.Door{Listener: l, Guard: g.Guard}) }()
@@ -87,7 +94,7 @@ func listen(t *testing.T, f fake) *port {
 			t.Error(err)
 		}
 	})
-	return &port{Client: &http.Client{Transport: transport}, addr: l.Addr().String(), keys: keys}
+	return &port{Client: &http.Client{Transport: transport}, addr: l.Addr().String(), keys: keys, seed: seed}
 }
 
 // key makes a key.
@@ -208,6 +215,32 @@ func TestKeysDecideWhatIsAnswered(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTooManyRequestsAreToldWhenToComeBack(t *testing.T) {
+	var f fake
+	f.fakeSandboxes.list = func(context.Context) ([]client.Sandbox, error) { return nil, nil }
+	now := time.Now()
+	f.quota = quota.New(2, func() time.Time { return now })
+	p := listen(t, f)
+	key, other := p.key(t, auth.Key{Team: "a", Scope: auth.Read}), p.key(t, auth.Key{Team: "a", Scope: auth.Read})
+	for i, want := range []int{200, 200, 429} {
+		res := p.ask(t, "GET", "/v2/sandboxes", "", "X-API-Key", key)
+		limit, left, reset := res.Header.Get("RateLimit-Limit"), res.Header.Get("RateLimit-Remaining"), res.Header.Get("RateLimit-Reset")
+		if res.StatusCode != want || limit != "2" || left != fmt.Sprint(max(0, 1-i)) || reset != "1" {
+			t.Errorf("request %d = %d with %s of %s left, in %s", i+1, res.StatusCode, left, limit, reset)
+		}
+		if after := res.Header.Get("Retry-After"); (want == 429) != (after == "1") {
+			t.Errorf("request %d: retry after %q", i+1, after)
+		}
+	}
+	if res := p.ask(t, "GET", "/v2/sandboxes", "", "X-API-Key", other); res.StatusCode != 200 {
+		t.Errorf("another key = %d, want 200", res.StatusCode)
+	}
+	now = now.Add(time.Second)
+	if res := p.ask(t, "GET", "/v2/sandboxes", "", "X-API-Key", key); res.StatusCode != 200 {
+		t.Errorf("a second later = %d, want 200", res.StatusCode)
 	}
 }
 

@@ -44,6 +44,7 @@ var endings = []ending{
 	{fault.Timeout, 9, "timed out"},
 	{fault.Unsupported, 10, "not supported"},
 	{fault.Corrupt, 11, "corrupt"},
+	{fault.Limited, 12, "over a limit"},
 }
 
 // Failure is what is told of an error. The names in JSON are the API's, but

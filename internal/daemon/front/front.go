@@ -35,6 +35,7 @@ import (
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/token"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
 )
@@ -47,6 +48,7 @@ type Front struct {
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
 	Keys      *auth.Keys
+	Tokens    token.Seed
 	Vault     *secret.Vault
 	Guard     *caution.Guard
 	Meter     *meter.Meter
@@ -63,7 +65,7 @@ type Front struct {
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		E2B: a.e2b(), Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
-		Lessons: borders{a}, Ports: borders{a}, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
+		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
 	}
 }
@@ -127,7 +129,7 @@ func (s sandboxes) Create(ctx context.Context, req client.CreateRequest) (client
 	}
 	spec := sandbox.CreateSpec{
 		Team: auth.From(ctx).Home(), Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
-		Lease: wire.Lease(req), Asked: asked,
+		Lease: wire.Lease(req), Asked: asked, Ingress: ingressOf(req.Network),
 	}
 	if netrules.Restricts(req.Network, req.AllowInternetAccess) {
 		rules, err := netrules.Policy(req.Network, req.AllowInternetAccess)
@@ -260,7 +262,7 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 		Unhealthy: a.Unhealthy(string(b.ID)), Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
 		Schedule: wire.Schedule(b.Schedule),
 	}
-	a.lent(&c, b)
+	a.lent(ctx, &c, b)
 	if b.PID != 0 && auth.From(ctx).IsOperator() {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
 	}

@@ -8,12 +8,38 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"bulkhead/internal/duplex"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/guestd/ports"
+	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/server/ingress"
 )
+
+// Rules implements server.Ingress.
+func (b borders) Rules(_ context.Context, id string) (ingress.Rules, error) {
+	s, err := b.Manager.Get(id)
+	if err != nil {
+		return ingress.Rules{}, err
+	}
+	if string(s.ID) != id { // a name or a part of an id could be guessed
+		return ingress.Rules{}, fault.New(fault.NotFound, "sandbox %q not found", id)
+	}
+	return ingress.Rules{
+		Private: s.Ingress.Private, MaskHost: s.Ingress.MaskHost, Paused: s.State == lifecycle.Paused,
+	}, nil
+}
+
+// IDs implements server.Ingress.
+func (b borders) IDs(context.Context) []string {
+	var ids []string
+	for _, s := range b.Manager.List() {
+		ids = append(ids, string(s.ID))
+	}
+	return ids
+}
 
 // byNetwork is how long the guest's network may take to answer before its
 // agent is asked: it does at once unless a firewall inside is silent.
@@ -29,6 +55,19 @@ func (b borders) DialPort(ctx context.Context, ref string, port uint16) (duplex.
 	if err := b.Wake(ctx, id); err != nil {
 		return nil, err
 	}
+	life, err := b.Life(id)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := b.dialPort(ctx, id, port)
+	if err != nil {
+		return nil, err
+	}
+	return mortal(conn, life), nil
+}
+
+// dialPort connects by the network or by the agent.
+func (b borders) dialPort(ctx context.Context, id string, port uint16) (duplex.Conn, error) {
 	quick, cancel := context.WithTimeout(ctx, byNetwork)
 	conn, err := b.Border.Dial(quick, id, port)
 	cancel()
@@ -45,6 +84,32 @@ func (b borders) DialPort(ctx context.Context, ref string, port uint16) (duplex.
 		return nil, err
 	}
 	return b.dialInside(ctx, id, port)
+}
+
+// mortal returns a connection that ends with the machine: nothing else tells this
+// side that there is nobody any more.
+func mortal(conn duplex.Conn, life <-chan struct{}) duplex.Conn {
+	closed := make(chan struct{})
+	m := &mortalConn{Conn: conn, closed: sync.OnceFunc(func() { close(closed) })}
+	go func() {
+		select {
+		case <-life:
+			conn.Close()
+		case <-closed:
+		}
+	}()
+	return m
+}
+
+type mortalConn struct {
+	duplex.Conn
+	closed func()
+}
+
+// Close implements duplex.Conn.
+func (m *mortalConn) Close() error {
+	m.closed()
+	return m.Conn.Close()
 }
 
 // dialInside has the agent connect.

@@ -33,13 +33,14 @@ type recordSpec struct {
 	Lease    *lease.Lease      `json:"lease,omitempty"`
 	Asked    json.RawMessage   `json:"asked,omitempty"`
 	Schedule schedule.Schedule `json:"schedule,omitzero"`
+	Ingress  sandbox.Ingress   `json:"ingress,omitzero"`
 }
 
 // Save implements the heart's contract.
 func (r Records) Save(ctx context.Context, rec sandbox.Record) error {
 	spec, err := json.Marshal(recordSpec{
 		Identity: rec.Identity, Metadata: rec.Metadata, Stay: rec.Stay, Cold: rec.Cold,
-		Lease: rec.Lease, Asked: rec.Asked, Schedule: rec.Schedule,
+		Lease: rec.Lease, Asked: rec.Asked, Schedule: rec.Schedule, Ingress: rec.Ingress,
 	})
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", rec.ID, err)
@@ -76,7 +77,7 @@ func (r Records) List(ctx context.Context) ([]sandbox.Record, error) {
 			Created: row.Created, Started: row.Started,
 			Size: live.Size{CPUs: row.CPUs, MemoryMiB: row.MemoryMiB}, DiskMiB: row.DiskMiB,
 			Head: pool.SnapshotID(row.Head), Identity: spec.Identity, Metadata: spec.Metadata,
-			Stay: spec.Stay, Cold: spec.Cold, Lease: spec.Lease, Asked: spec.Asked, Schedule: spec.Schedule,
+			Stay: spec.Stay, Cold: spec.Cold, Lease: spec.Lease, Asked: spec.Asked, Schedule: spec.Schedule, Ingress: spec.Ingress,
 		})
 	}
 	return recs, nil

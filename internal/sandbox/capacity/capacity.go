@@ -24,6 +24,8 @@ type Limits struct {
 	Sandboxes, Snapshots int
 	// MemoryMiB and CPUs are of machines that run.
 	MemoryMiB, CPUs int
+	// Team is how many sandboxes one team may have.
+	Team int
 }
 
 // Taken is what there is.
@@ -42,11 +44,21 @@ func (t *Taken) Add(runs bool, size live.Size) {
 }
 
 // Another refuses a sandbox more than there may be. The error is
-// fault.Exhausted, as are those of all of these.
+// fault.Exhausted, as are those of all of these but AnotherOf.
 func (l Limits) Another(t Taken) error {
 	if l.Sandboxes > 0 && t.Sandboxes >= l.Sandboxes {
 		return fault.New(fault.Exhausted, "there are %d sandboxes, as many as there may be", t.Sandboxes).
 			Hint("remove one (bulkhead ls), or raise limits.sandboxes")
+	}
+	return nil
+}
+
+// AnotherOf refuses a sandbox more than a team may have, which has so many. The
+// error is fault.Limited: the host has room, and other teams may use it.
+func (l Limits) AnotherOf(have int) error {
+	if l.Team > 0 && have >= l.Team {
+		return fault.New(fault.Limited, "the team has %d sandboxes, as many as it may have", have).
+			Hint("remove one (bulkhead ls), or raise limits.team_sandboxes")
 	}
 	return nil
 }

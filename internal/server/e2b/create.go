@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strings"
 	"time"
 
 	"bulkhead/client"
@@ -100,8 +102,26 @@ func (a *API) readCreate(r *http.Request, timeout int) (req client.CreateRequest
 			return req, fmt.Errorf("network: %w", err)
 		}
 	}
+	if err := checkMask(req.Network); err != nil {
+		return req, err
+	}
 	return req, a.Networks.Check(req.Network, req.AllowInternetAccess)
 }
+
+// checkMask refuses a Host that services are to see and that is none.
+func checkMask(n *client.Network) error {
+	if n == nil || n.MaskRequestHost == "" {
+		return nil
+	}
+	host := strings.ReplaceAll(n.MaskRequestHost, "${PORT}", "1")
+	if !maskForm.MatchString(host) {
+		return fault.New(fault.Invalid, "maskRequestHost: %q is no host", input.Quoted(n.MaskRequestHost))
+	}
+	return nil
+}
+
+// maskForm is a name or an address, and maybe a port.
+var maskForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})(:[0-9]{1,5})?$`)
 
 // into reads all fields into v.
 func (d decoded) into(v any) error {

@@ -13,14 +13,17 @@ package gate
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/quota"
 	"bulkhead/internal/server/reply"
 
 	"github.com/rs/cors"
@@ -36,12 +39,15 @@ type Keys interface {
 // Gate is what stands at a TCP port.
 type Gate struct {
 	Keys Keys
+	// Quota bounds how often each key asks; nil for no bound.
+	Quota *quota.Quota
 	// Domain is the host's name; "" if it has none. Names below it are the
 	// host's too.
 	Domain string
 	// Origins are those of pages that may use the API, like
 	// "https://console.example.com".
 	Origins []string
+	Log     *slog.Logger
 }
 
 // Guard implements the guard of a door.
@@ -136,8 +142,27 @@ func (g *Gate) identify(next http.Handler) http.Handler {
 			return
 		}
 		defer done()
+		if err := g.take(w, auth.From(ctx)); err != nil {
+			reply.Fail(g.Log, w, r.WithContext(ctx), err)
+			return
+		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// take counts a request of a key, and says how many are left.
+func (g *Gate) take(w http.ResponseWriter, p auth.Principal) error {
+	v := g.Quota.Take(p.Key)
+	if v.Limit > 0 {
+		w.Header().Set("RateLimit-Limit", strconv.Itoa(v.Limit))
+		w.Header().Set("RateLimit-Remaining", strconv.Itoa(v.Remaining))
+		w.Header().Set("RateLimit-Reset", strconv.Itoa(v.Reset))
+	}
+	if v.OK {
+		return nil
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(v.RetryAfter))
+	return fault.New(fault.Limited, "key %s has sent more than %d requests within a second", p.Key, v.Limit)
 }
 
 // KeyOf returns the key that a request comes with; "" if what it comes with is

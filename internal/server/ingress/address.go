@@ -1,10 +1,3 @@
-// Package ingress leads from the host into sandboxes: requests of programs and
-// browsers to what serves there, the agent and whatever else listens.
-//
-// What is in a sandbox is hostile, and so may be who asks. Both bodies are passed
-// on as they come; what the host has to hold of them is bounded.
-//
-// ingress must not know how a sandbox is reached or run.
 package ingress
 
 import (

@@ -36,6 +36,8 @@ func Status(kind fault.Kind) int {
 		return http.StatusGatewayTimeout
 	case fault.Unsupported:
 		return http.StatusNotImplemented
+	case fault.Limited:
+		return http.StatusTooManyRequests
 	case fault.Corrupt, fault.Internal:
 		return http.StatusInternalServerError
 	}
@@ -88,6 +90,9 @@ func Fail(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if ended || begun(w) {
 		panic(http.ErrAbortHandler)
+	}
+	if e.Code == http.StatusTooManyRequests && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", "1") // existing SDKs try again only if they are told when
 	}
 	JSON(w, e.Code, e)
 }

@@ -11,7 +11,7 @@ func TestStatusIsTotal(t *testing.T) {
 	want := map[fault.Kind]int{
 		fault.Invalid: 400, fault.NotFound: 404, fault.Exists: 409, fault.WrongState: 409,
 		fault.Denied: 403, fault.Exhausted: 507, fault.Unavailable: 503, fault.Timeout: 504,
-		fault.Unsupported: 501, fault.Corrupt: 500, fault.Internal: 500,
+		fault.Unsupported: 501, fault.Corrupt: 500, fault.Limited: 429, fault.Internal: 500,
 	}
 	for _, kind := range fault.Kinds() {
 		status, known := want[kind]

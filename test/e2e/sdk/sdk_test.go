@@ -3,51 +3,61 @@
 package sdk_test
 
 import (
-	"bytes"
 	"context"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
+	"regexp"
 	"testing"
 
+	"bulkhead/client"
 	"bulkhead/test/harness"
 )
 
-// forward leads a TCP port to the daemon's socket.
-func forward(t *testing.T, h *harness.Host) string {
+// host is a host that SDKs can reach.
+type host struct {
+	*harness.Host
+	plain, secure string // its URLs
+	key           string
+}
+
+// domain is the host's name; all that is below it leads here, see resolve.mjs.
+const domain = "bulkhead.test"
+
+func newHost(t *testing.T) *host {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns sync.WaitGroup
-	ctx, cut := context.WithCancel(context.Background())
-	conns.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("unix", h.Socket())
-			if err != nil {
-				in.Close()
-				continue
-			}
-			context.AfterFunc(ctx, func() { in.Close(); out.Close() })
-			conns.Go(func() { io.Copy(in, out); in.Close() })
-			conns.Go(func() { io.Copy(out, in); out.Close() })
+	h := &host{Host: harness.New(t, "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--domain", domain).Base()}
+	for _, m := range regexp.MustCompile(`url=(https?)(://\S+)`).FindAllStringSubmatch(h.LogTail(1<<20), -1) {
+		if m[1] == "http" {
+			h.plain = m[1] + m[2]
+		} else {
+			h.secure = m[1] + m[2]
 		}
-	})
-	t.Cleanup(func() { l.Close(); cut(); conns.Wait() })
-	return "http://" + l.Addr().String()
+	}
+	var key client.NewKey
+	h.JSON(&key, "key", "create", "sdk", "--scope", "admin")
+	h.key = key.Value
+	return h
+}
+
+// run runs a program that drives the host, and shows what it says.
+func (h *host) run(t *testing.T, env []string, program string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "E2B_API_URL="+h.plain, "E2B_SANDBOX_URL="+h.plain, "E2B_API_KEY="+h.key,
+		"NODE_EXTRA_CA_CERTS="+filepath.Join(h.Dir, "tls", "ca.pem"), "BULKHEAD_TLS="+h.secure)
+	cmd.Env = append(cmd.Env, env...)
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Errorf("%s %v: %v", program, args, err)
+	}
 }
 
 func TestSDK(t *testing.T) {
-	h := harness.New(t).Base()
-	url := forward(t, h)
+	h := newHost(t)
 	for _, generation := range []string{"e2b", "e2b-first"} {
 		t.Run(generation, func(t *testing.T) {
 			files, err := filepath.Glob("scenarios/*.test.mjs")
@@ -57,16 +67,8 @@ func TestSDK(t *testing.T) {
 			if only := os.Getenv("SCENARIO"); only != "" {
 				files = []string{"scenarios/" + only + ".test.mjs"}
 			}
-			cmd := exec.CommandContext(t.Context(), "node", append([]string{"--test", "--test-concurrency=1", "--test-timeout=120000"}, files...)...)
-			cmd.Env = append(os.Environ(), "SDK="+generation, "E2B_API_URL="+url, "E2B_SANDBOX_URL="+url,
-				"E2B_API_KEY=e2b_0000000000000000000000000000000000000000")
-			var out bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &out
-			err = cmd.Run()
-			t.Log(out.String())
-			if err != nil {
-				t.Error(err)
-			}
+			args := []string{"--import", "./scenarios/resolve.mjs", "--test", "--test-concurrency=1", "--test-timeout=120000"}
+			h.run(t, []string{"SDK=" + generation}, "node", append(args, files...)...)
 		})
 	}
 }

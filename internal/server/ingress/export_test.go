@@ -1,0 +1,4 @@
+package ingress
+
+// IsHostOnly is for the fuzz test.
+var IsHostOnly = isHostOnly
