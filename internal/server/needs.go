@@ -39,6 +39,8 @@ func needs() map[string]need {
 		"GET /health":  {auth.None, anybody},
 		"GET /version": {auth.Read, teams},
 
+		"GET /openapi.yaml": {auth.None, anybody},
+
 		"POST /sandboxes/import":                       {auth.Operate, makes},
 		"GET /sandboxes/{ref}/console":                 {auth.Read, teams},
 		"GET /sandboxes/{ref}/export":                  {auth.Operate, teams},

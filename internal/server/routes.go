@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/openapi"
 	"bulkhead/internal/server/reply"
 )
 
@@ -31,6 +33,7 @@ func (s *Server) routes() {
 	s.call("GET /health", 204, func(*http.Request) (any, error) { return nil, nil })
 	s.call("GET /version", 200, func(r *http.Request) (any, error) { return s.Info(r.Context()) })
 
+	s.handle("GET /openapi.yaml", describe)
 	maps.Copy(s.needs, needsOfE2B())
 	for pattern, do := range s.E2B.Routes() {
 		s.route(pattern, do)
@@ -61,6 +64,15 @@ func (s *Server) routes() {
 	s.stream("GET /events", s.events)
 	s.call("GET /events/verified", 200, func(r *http.Request) (any, error) { return s.EventsVerified(r.Context()) })
 }
+
+// describe answers with what there is to ask for.
+func describe(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	_, _ = io.WriteString(w, openapi.Document()) // the client may be gone
+}
+
+// Patterns lists the routes that there are, as http.ServeMux writes them.
+func (s *Server) Patterns() []string { return slices.Sorted(maps.Keys(s.needs)) }
 
 // call adds a route that answers once, with JSON or, for a nil value, nothing.
 func (s *Server) call(pattern string, status int, do func(*http.Request) (any, error)) {

@@ -4,6 +4,12 @@ package sdk_test
 
 import (
 	"context"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,14 +17,17 @@ import (
 	"testing"
 
 	"bulkhead/client"
+	"bulkhead/test/contract"
 	"bulkhead/test/harness"
 )
 
 // host is a host that SDKs can reach.
 type host struct {
 	*harness.Host
-	plain, secure string // its URLs
+	// plain is the URL of who records what passes, secure that of the host.
+	plain, secure string
 	key           string
+	recorder      *contract.Recorder
 }
 
 // domain is the host's name; all that is below it leads here, see resolve.mjs.
@@ -34,10 +43,38 @@ func newHost(t *testing.T) *host {
 			h.secure = m[1] + m[2]
 		}
 	}
+	h.record(t)
 	var key client.NewKey
 	h.JSON(&key, "key", "create", "sdk", "--scope", "admin")
 	h.key = key.Value
 	return h
+}
+
+// record puts a recorder before the host.
+func (h *host) record(t *testing.T) {
+	t.Helper()
+	doc, err := contract.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := url.Parse(h.plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Transport{DisableCompression: true}
+	h.recorder = &contract.Recorder{Document: doc, Server: server, Elsewhere: func(r *http.Request) bool {
+		return r.Header.Get("E2b-Sandbox-Id") != "" || r.URL.Path == "/files"
+	}}
+	s := httptest.NewServer(&httputil.ReverseProxy{
+		Transport: h.recorder, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
+		Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to) },
+	})
+	h.plain = s.URL
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+		server.CloseIdleConnections()
+	})
 }
 
 // run runs a program that drives the host, and shows what it says.
@@ -71,4 +108,18 @@ func TestSDK(t *testing.T) {
 			h.run(t, []string{"SDK=" + generation}, "node", append(args, files...)...)
 		})
 	}
+	if os.Getenv("SCENARIO") != "" {
+		return
+	}
+	t.Run("the rest of the document", func(t *testing.T) {
+		s := &sweeper{t: t, host: h}
+		t.Cleanup(s.http.CloseIdleConnections)
+		s.sweep()
+		for _, why := range h.recorder.Breaches() {
+			t.Error(why)
+		}
+		for _, op := range h.recorder.Missing() {
+			t.Errorf("nobody asks for %s", op)
+		}
+	})
 }
