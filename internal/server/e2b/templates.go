@@ -38,7 +38,7 @@ func parseReference(ref string) (r reference, err error) {
 		r.team, name = team, rest
 	}
 	r.alias, r.tag = split(name)
-	if !aliasForm.MatchString(r.alias) || !tagForm.MatchString(r.tag) || r.team != "" && auth.CheckTeam(r.team) != nil {
+	if strings.Contains(name, "/") || !aliasForm.MatchString(r.alias) || !tagForm.MatchString(r.tag) || r.team != "" && auth.CheckTeam(r.team) != nil {
 		return r, fault.New(fault.Invalid, "%q is not the name of a template", input.Quoted(ref)).
 			Hint("write NAME, NAME:TAG or TEAM/NAME:TAG of a-z, 0-9, - and _")
 	}
