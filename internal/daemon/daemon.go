@@ -44,6 +44,7 @@ import (
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/metrics"
 	"bulkhead/internal/server/token"
 	"bulkhead/internal/sqlite"
 	"bulkhead/internal/unwind"
@@ -113,7 +114,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	var guests *heart // needs log and border itself
-	log := store.Events{Audit: events, Log: d.Log, Team: func(id string) (string, bool) { return guests.teamOf(id) }}
+	counts := metrics.New(d.Version, measured{func() *heart { return guests }, files}, states())
+	log := store.Events{
+		Audit: events, Team: func(id string) (string, bool) { return guests.teamOf(id) }, Seen: counts.Happened, Log: d.Log,
+	}
 	border, err := d.perimeter(log, safe.vault, func() *heart { return guests })
 	if err != nil {
 		return err
@@ -144,7 +148,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog)
 	defer stop()
 	return d.serve(ctx, &front.Front{
-		Manager: heart.Manager, Tokens: safe.tokens, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
+		Manager: heart.Manager, Tokens: safe.tokens, Metrics: counts, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
 		Keys: safe.keys, Vault: safe.vault, Guard: heart.guard, Meter: heart.meter, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
 	})
 }

@@ -160,5 +160,16 @@ type EventQuery struct {
 	Follow bool
 }
 
+// Ready returns an error if the daemon cannot do its work although it runs.
+type Ready func(ctx context.Context) error
+
+// Metrics counts, and tells who scrapes.
+type Metrics interface {
+	http.Handler
+	// Answered counts an answer. A route is one of the few that there are; a status
+	// is 0 if the connection was cut.
+	Answered(route string, status int, took time.Duration)
+}
+
 // Info describes the daemon.
 type Info func(ctx context.Context) (client.Info, error)

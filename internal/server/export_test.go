@@ -1,4 +1,29 @@
 package server
 
+import (
+	"net/http"
+	"time"
+)
+
 // ParseRef is for the fuzz tests.
 var ParseRef = parseRef
+
+// Impatient has bodies arrive at once.
+func (s *Server) Impatient() { s.bodyTimeout = time.Millisecond }
+
+// Needs lists the routes that the table has.
+func Needs() (patterns []string) {
+	for p := range needs() {
+		patterns = append(patterns, p)
+	}
+	return patterns
+}
+
+// RouteOf returns the route that answers a request.
+func (s *Server) RouteOf(r *http.Request) string {
+	_, pattern := s.mux.Handler(r)
+	return pattern
+}
+
+// Add adds a route.
+func (s *Server) Add(pattern string) { s.handle(pattern, func(http.ResponseWriter, *http.Request) {}) }

@@ -156,9 +156,11 @@ type fake struct {
 	fakeSnapshots
 	fakeTemplates
 	fakePorts
-	quota  *quota.Quota
-	events func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
-	info   func(context.Context) (client.Info, error)
+	quota *quota.Quota
+	// impatient has bodies arrive at once.
+	impatient bool
+	events    func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
+	info      func(context.Context) (client.Info, error)
 }
 
 // e2b is the part of it that clients of E2B know.

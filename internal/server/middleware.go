@@ -9,28 +9,39 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/ingress"
 	"bulkhead/internal/server/reply"
 )
 
 // Handler returns the API behind a guard, without a listener.
 func (s *Server) Handler(guard func(http.Handler) http.Handler) http.Handler {
 	guarded := guard(http.HandlerFunc(s.answer))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		guarded.ServeHTTP(w, reply.Identify(w, r))
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		s.answering.Add(1)
+		defer s.answering.Done()
+		w := &reply.Answer{ResponseWriter: rw, Route: "refused at the door", Op: reply.Op(r)}
+		r = reply.Identify(w, r)
+		began := time.Now()
+		defer func() {
+			took := time.Since(began)
+			if s.Metrics != nil {
+				s.Metrics.Answered(w.Route, w.Status, took)
+			}
+			s.Log.DebugContext(r.Context(), "request answered", "request", reply.RequestID(r.Context()),
+				"op", fmt.Sprintf("%s %d", w.Op, w.Status), "duration", took)
+		}()
+		guarded.ServeHTTP(w, r)
 	})
 }
 
-// answer answers a request of somebody who may ask, and tells the log.
+// answer answers a request that the guard has let pass.
 func (s *Server) answer(rw http.ResponseWriter, r *http.Request) {
-	s.answering.Add(1)
-	defer s.answering.Done()
-	w := &reply.Answer{ResponseWriter: rw}
-	began := time.Now()
+	w, ok := rw.(*reply.Answer)
+	if !ok { // the guard has put something around it
+		w = &reply.Answer{ResponseWriter: rw}
+	}
 	defer func() {
-		thrown := recover()
-		s.Log.DebugContext(r.Context(), "request answered", "request", reply.RequestID(r.Context()),
-			"op", fmt.Sprintf("%s %d", reply.Op(r), w.Status), "duration", time.Since(began))
-		if thrown != nil {
+		if thrown := recover(); thrown != nil {
 			s.recovered(w, r, thrown)
 		}
 	}()
@@ -62,17 +73,24 @@ func (s *Server) recovered(w *reply.Answer, r *http.Request, thrown any) {
 }
 
 // dispatch finds out whom a request is for.
-func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
-	if _, ok, _ := s.ingress.Find(r); ok {
+func (s *Server) dispatch(w *reply.Answer, r *http.Request) {
+	if a, ok, err := s.ingress.Find(r); ok {
+		w.Route = "port of a sandbox"
+		if a.Port == ingress.AgentPort {
+			w.Route = "agent of a sandbox"
+		}
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
-		s.ingress.ServeHTTP(w, r.WithContext(ctx))
+		s.ingress.Serve(w, r.WithContext(ctx), a, err)
 		return
 	}
-	if h, pattern := s.mux.Handler(r); pattern == "" {
+	h, pattern := s.mux.Handler(r)
+	if pattern == "" {
+		w.Route = "none"
 		s.noRoute(w, r, h)
 		return
 	}
+	w.Route, w.Op = pattern, pattern
 	s.mux.ServeHTTP(w, r)
 }
 

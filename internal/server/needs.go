@@ -37,6 +37,8 @@ const (
 func needs() map[string]need {
 	return map[string]need{
 		"GET /health":  {auth.None, anybody},
+		"GET /ready":   {auth.None, anybody},
+		"GET /metrics": {auth.Read, hosts},
 		"GET /version": {auth.Read, teams},
 
 		"GET /openapi.yaml": {auth.None, anybody},

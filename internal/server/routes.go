@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/duplex"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/e2b"
@@ -31,6 +32,8 @@ const (
 // routes is the whole API of the host.
 func (s *Server) routes() {
 	s.call("GET /health", 204, func(*http.Request) (any, error) { return nil, nil })
+	s.call("GET /ready", 204, func(r *http.Request) (any, error) { return nil, s.Ready(r.Context()) })
+	s.handle("GET /metrics", func(w http.ResponseWriter, r *http.Request) { s.Metrics.ServeHTTP(w, r) })
 	s.call("GET /version", 200, func(r *http.Request) (any, error) { return s.Info(r.Context()) })
 
 	s.handle("GET /openapi.yaml", describe)
@@ -77,11 +80,10 @@ func (s *Server) Patterns() []string { return slices.Sorted(maps.Keys(s.needs)) 
 // call adds a route that answers once, with JSON or, for a nil value, nothing.
 func (s *Server) call(pattern string, status int, do func(*http.Request) (any, error)) {
 	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
-		var v any
-		err := readBody(w, r)
-		if err == nil {
-			v, err = do(r)
+		if !s.readBody(w, r) {
+			return
 		}
+		v, err := do(r)
 		switch {
 		case err != nil:
 			s.fail(w, r, err)
@@ -96,11 +98,10 @@ func (s *Server) call(pattern string, status int, do func(*http.Request) (any, e
 // route adds one that answers once, and itself says with which status.
 func (s *Server) route(pattern string, do func(*http.Request) (e2b.Reply, error)) {
 	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
-		var a e2b.Reply
-		err := readBody(w, r)
-		if err == nil {
-			a, err = do(r)
+		if !s.readBody(w, r) {
+			return
 		}
+		a, err := do(r)
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -158,21 +159,33 @@ func (s *Server) streamContext(ctx context.Context) (context.Context, context.Ca
 }
 
 // readBody reads a request's body whole, so that what is done with it takes no
-// time of the sender's.
-func readBody(w http.ResponseWriter, r *http.Request) error {
+// time of the sender's. If that fails it has answered.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) bool {
 	if r.Body == http.NoBody {
-		return nil
+		return true
 	}
+	err := s.takeBody(w, r)
+	if err != nil {
+		// A read that fails ends the request's context, but there is somebody to tell.
+		e := reply.Describe(r.Context(), err)
+		reply.LogFailure(s.Log, r, e.Code, err)
+		_ = duplex.Prepare(w) // the rest is not waited for
+		reply.JSON(w, e.Code, e)
+	}
+	return err == nil
+}
+
+func (s *Server) takeBody(w http.ResponseWriter, r *http.Request) error {
 	control := http.NewResponseController(w)
 	// A recorder of tests has no connection, and so no deadline.
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	_ = control.SetReadDeadline(time.Now().Add(s.bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		return fault.New(fault.Invalid, "request body is larger than %d bytes", maxBody)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fault.New(fault.Timeout, "request body took longer than %s", bodyTimeout)
+		return fault.New(fault.Timeout, "request body took longer than %s", s.bodyTimeout)
 	case err != nil:
 		return fault.New(fault.Invalid, "read request body: %w", err)
 	}

@@ -67,16 +67,22 @@ type Options struct {
 	EventsVerified EventsVerified
 	// Info describes the daemon.
 	Info Info
-	Log  *slog.Logger
+	// Ready says why the daemon cannot do its work although it runs.
+	Ready Ready
+	// Metrics counts what is answered; nil for nobody.
+	Metrics Metrics
+	Log     *slog.Logger
 }
 
 // Server is the API.
 type Server struct {
 	Options
-	mux     *http.ServeMux
-	ingress *ingress.Proxy
+	mux *http.ServeMux
 	// needs are of all routes.
 	needs map[string]need
+	// bodyTimeout is how long a JSON body may take.
+	bodyTimeout time.Duration
+	ingress     *ingress.Proxy
 	// answering has the requests under way, of connections that are the server's
 	// no more too.
 	answering sync.WaitGroup
@@ -87,7 +93,7 @@ type Server struct {
 
 // New returns the API of the given parts.
 func New(opts Options) *Server {
-	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs()}
+	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), bodyTimeout: bodyTimeout}
 	s.E2B.Describe = reply.Describe
 	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())

@@ -45,11 +45,10 @@ func (l lines) write(v any) error {
 // its going away, is the build's.
 func (s *Server) buildTemplate(w http.ResponseWriter, r *http.Request) error {
 	var req client.BuildRequest
-	err := readBody(w, r)
-	if err == nil {
-		err = readJSON(r, &req)
+	if !s.readBody(w, r) {
+		return nil
 	}
-	if err != nil {
+	if err := readJSON(r, &req); err != nil {
 		return err
 	}
 	out, err := newLines(w)

@@ -78,6 +78,9 @@ func listen(t *testing.T, f fake) *port {
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
 		Ports: f.fakePorts, Ingress: f.fakePorts, Tokens: seed, Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
 	})
+	if f.impatient {
+		s.Impatient()
+	}
 	l, err := entry.Plain(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -340,6 +343,54 @@ func TestPreflightIsForAllowedOriginsAlone(t *testing.T) {
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-api-key")
 		if got := res.Header.Get("Access-Control-Allow-Origin"); got != want {
 			t.Errorf("%s: allowed %q, want %q", origin, got, want)
+		}
+	}
+}
+
+// TestSlowBodyIsRefused sends the beginning of a body and no more.
+func TestSlowBodyIsRefused(t *testing.T) {
+	p := listen(t, fake{impatient: true})
+	key := p.key(t, auth.Key{Team: "a", Scope: auth.Operate})
+	c, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "POST /v2/sandboxes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: %s\r\nContent-Length: 100\r\n\r\n{", key); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); res.StatusCode != 504 || !strings.Contains(string(b), "took longer than") {
+		t.Errorf("answer = %d %s, %v", res.StatusCode, b, err)
+	}
+}
+
+// TestRefusalDoesNotWaitForABody: who may not ask is told at once.
+func TestRefusalDoesNotWaitForABody(t *testing.T) {
+	p := listen(t, fake{})
+	for _, head := range []string{
+		"POST /v2/sandboxes HTTP/1.1\r\nHost: localhost\r\n", "POST /sandboxes/ia/ports/80 HTTP/1.1\r\nHost: localhost\r\n",
+		"POST /v2/sandboxes HTTP/1.1\r\nHost: evil.example\r\n", "POST /x HTTP/1.1\r\nHost: localhost\r\nE2b-Sandbox-Id: ia\r\nE2b-Sandbox-Port: 49983\r\n",
+	} {
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 401 && res.StatusCode != 421 {
+			t.Errorf("%q: %s", head, res.Status)
 		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/daemon/wire"
 	"bulkhead/internal/egress"
+	"bulkhead/internal/fault"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/meter"
 	"bulkhead/internal/pool"
@@ -49,6 +50,7 @@ type Front struct {
 	Border    *egress.Perimeter
 	Keys      *auth.Keys
 	Tokens    token.Seed
+	Metrics   server.Metrics
 	Vault     *secret.Vault
 	Guard     *caution.Guard
 	Meter     *meter.Meter
@@ -66,8 +68,19 @@ func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
 		E2B: a.e2b(), Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a},
 		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
-		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info, Log: log,
+		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info,
+		Ready: a.ready, Metrics: a.Metrics, Log: log,
 	}
+}
+
+// ready returns an error if the pool does not answer or has no room for machines:
+// nothing can be made then, nor snapshotted.
+func (a *Front) ready(context.Context) error {
+	u, err := a.Pool.Usage()
+	if err == nil && u.Free < u.Reserved {
+		err = fault.New(fault.Unavailable, "the pool is full")
+	}
+	return err
 }
 
 func (a *Front) info(ctx context.Context) (client.Info, error) {

@@ -21,10 +21,7 @@ import (
 // Rules implements server.Ingress.
 func (b borders) Rules(_ context.Context, id string) (ingress.Rules, error) {
 	s, err := b.Manager.Get(id)
-	if err != nil {
-		return ingress.Rules{}, err
-	}
-	if string(s.ID) != id { // a name or a part of an id could be guessed
+	if err != nil || string(s.ID) != id { // a name or a part of an id could be guessed
 		return ingress.Rules{}, fault.New(fault.NotFound, "sandbox %q not found", id)
 	}
 	return ingress.Rules{

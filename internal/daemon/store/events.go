@@ -19,6 +19,8 @@ type Events struct {
 	// Team returns whose sandbox an id is of; ok is false for one that is of none
 	// (any more). Nil if there are no sandboxes.
 	Team func(id string) (team string, ok bool)
+	// Seen is told of each event, before that is recorded; nil for nobody.
+	Seen func(typ string, fields map[string]string)
 	Log  *slog.Logger
 }
 
@@ -32,6 +34,9 @@ const nobodys = "-"
 
 // Append implements the heart's contract.
 func (e Events) Append(ctx context.Context, typ, id string, fields map[string]string) {
+	if e.Seen != nil {
+		e.Seen(typ, fields)
+	}
 	if team := e.teamOf(id); team != auth.DefaultTeam {
 		fields = maps.Clone(fields)
 		if fields == nil {

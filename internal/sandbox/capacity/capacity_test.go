@@ -9,6 +9,20 @@ import (
 	"bulkhead/internal/sandbox/live"
 )
 
+// TestTeamHasItsOwnLimit: it is told apart from a host that is full.
+func TestTeamHasItsOwnLimit(t *testing.T) {
+	l := capacity.Limits{Sandboxes: 9, Team: 2}
+	if err := l.AnotherOf(1); err != nil {
+		t.Errorf("a second one: %v", err)
+	}
+	if err := l.AnotherOf(2); !fault.Is(err, fault.Limited) || fault.HintOf(err) == "" {
+		t.Errorf("a third one: %v, want %s and a way out", err, fault.Limited)
+	}
+	if err := (capacity.Limits{}).AnotherOf(1 << 20); err != nil {
+		t.Errorf("no limit: %v", err)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	l := capacity.Limits{Sandboxes: 3, Snapshots: 2, MemoryMiB: 1024, CPUs: 3}
 	var taken capacity.Taken

@@ -208,7 +208,6 @@ func (i *issuer) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	var names []string
 	for _, n := range i.names {
-		// Clients take *.localhost for a public suffix at worst, and refuse it.
 		names = append(names, n, "api."+n, "*."+n)
 	}
 	der, err := sign(&x509.Certificate{

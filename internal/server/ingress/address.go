@@ -59,7 +59,8 @@ func Find(r *http.Request) (a Address, ok bool, err error) {
 		}
 	}
 	if !refForm.MatchString(ref) {
-		return Address{}, true, fault.New(fault.Invalid, "%.64q is not the id or name of a sandbox", ref)
+		return Address{}, true, fault.New(fault.Invalid, "%.64q is not the id or name of a sandbox", ref).
+			Hint("ids and names are 1 to 63 of a-z, 0-9 and -")
 	}
 	n, err := parsePort(port)
 	return Address{Ref: ref, Port: n}, true, err

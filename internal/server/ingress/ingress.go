@@ -68,8 +68,8 @@ type Proxy struct {
 	Log   *slog.Logger
 }
 
-// Find returns the address that a request is for, signatures of files' URLs
-// included, which name no sandbox: it is the one whose token has signed.
+// Find is the function Find, and knows signatures of files' URLs too, which name
+// no sandbox: it is the one whose token has signed.
 func (p *Proxy) Find(r *http.Request) (a Address, ok bool, err error) {
 	a, ok, err = Find(r)
 	if ok || !isFile(r) || r.URL.Query().Get("signature") == "" {
@@ -84,9 +84,9 @@ func (p *Proxy) Find(r *http.Request) (a Address, ok bool, err error) {
 	return Address{}, true, errBadSignature
 }
 
-// ServeHTTP passes a request on to where Find says that it leads.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a, _, err := p.Find(r)
+// Serve passes a request on to an address, or answers for the error with which
+// Find did not find it.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a Address, err error) {
 	if err == nil && (!strings.HasPrefix(r.URL.Path, "/") || r.Method == http.MethodConnect) {
 		err = fault.New(fault.Invalid, "%s without a path does not reach a sandbox", reply.OneLine(r.Method))
 	}

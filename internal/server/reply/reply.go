@@ -34,6 +34,9 @@ type Answer struct {
 	http.ResponseWriter
 	// Status is 0 until then.
 	Status int
+	// Route is what is asked for, one of the few things that can be, and Op the
+	// same for the log, which may say more.
+	Route, Op string
 }
 
 // WriteHeader implements http.ResponseWriter.

@@ -59,7 +59,7 @@ func (s *sweeper) id(answer []byte, field string) string {
 
 // sweep makes every request of the document that SDKs do not make.
 func (s *sweeper) sweep() {
-	for _, op := range []string{"GET /version", "GET /openapi.yaml", "GET /templates", "GET /v2/templates", "GET /events", "GET /events/verified", "GET /egress/pending"} {
+	for _, op := range []string{"GET /version", "GET /metrics", "GET /openapi.yaml", "GET /templates", "GET /v2/templates", "GET /events", "GET /events/verified", "GET /egress/pending"} {
 		s.ask(200, op, "")
 	}
 	s.ask(204, "GET /health", "")
