@@ -349,7 +349,7 @@ func (a *Front) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot,
 		return client.Snapshot{}, err
 	}
 	return client.Snapshot{
-		ID: string(s.ID), Name: s.Name, SandboxID: s.Sandbox, Parent: string(s.Parent),
+		ID: string(s.ID), Name: s.Name, Names: []string{}, SandboxID: s.Sandbox, Parent: string(s.Parent),
 		CreatedAt: s.Created, Cause: s.Cause, What: s.Labels[pool.LabelWhat], OwnBytes: own,
 		StoppedMS: float64(s.Stopped.Microseconds()) / 1000,
 	}, nil
@@ -429,5 +429,6 @@ func wireTemplate(t template.Template) client.Template {
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
 		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel,
 		Origin: t.Origin, BuildID: buildID(t.Snapshot), EnvdVersion: envdVersion,
+		Names: []string{}, Aliases: []string{}, BuildStatus: "ready", BuildCount: 1, Public: t.Team == "", UpdatedAt: t.Created,
 	}
 }

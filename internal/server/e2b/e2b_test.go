@@ -12,7 +12,9 @@ import (
 	"bulkhead/internal/server/auth"
 )
 
-func built() []client.Template { return []client.Template{{ID: "base", Name: "base"}} }
+func built() []client.Template {
+	return []client.Template{{ID: "base", Name: "base", BuildStatus: "ready", Public: true}}
+}
 
 func TestCreate(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -94,11 +94,10 @@ func mayChange(ctx context.Context, t client.Template) error {
 func wireTemplate(t client.Template) client.Template {
 	alias, _ := split(t.Name)
 	t.Names, t.Aliases = []string{}, []string{}
-	if !unnamedForm.MatchString(alias) {
+	if alias != "" && !unnamedForm.MatchString(alias) {
 		t.Names, t.Aliases = []string{alias}, []string{alias}
 	}
-	t.Public, t.BuildStatus, t.BuildCount, t.SpawnCount = true, "ready", 1, t.Sandboxes
-	t.UpdatedAt = t.CreatedAt
+	t.SpawnCount = t.Sandboxes
 	return t
 }
 

@@ -77,38 +77,44 @@ func (h *host) record(t *testing.T) {
 	})
 }
 
-// run runs a program that drives the host, and shows what it says.
-func (h *host) run(t *testing.T, env []string, program string, args ...string) {
+// run runs a program of the tools that drives the host.
+func (h *host) run(t *testing.T, tl tools, env []string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), "E2B_API_URL="+h.plain, "E2B_SANDBOX_URL="+h.plain, "E2B_API_KEY="+h.key,
-		"NODE_EXTRA_CA_CERTS="+filepath.Join(h.Dir, "tls", "ca.pem"), "BULKHEAD_TLS="+h.secure)
+	cmd := exec.CommandContext(ctx, filepath.Join(tl.bin, args[0]), args[1:]...)
+	cmd.Env = append(tl.env(), "E2B_API_URL="+h.plain, "E2B_SANDBOX_URL="+h.plain, "E2B_API_KEY="+h.key,
+		"NODE_EXTRA_CA_CERTS="+filepath.Join(h.Dir, "tls", "ca.pem"))
 	cmd.Env = append(cmd.Env, env...)
 	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
 	if err != nil {
-		t.Errorf("%s %v: %v", program, args, err)
+		t.Errorf("%v: %v\n%s", args, err, out)
+		return
 	}
+	t.Logf("%s", out)
 }
 
+// The official SDKs of E2B, as they are, drive a host: the JavaScript one of
+// both generations of the API, and the Python one. What is answered to them, and
+// to who asks for the rest, is as the document of the API says.
 func TestSDK(t *testing.T) {
 	h := newHost(t)
+	tl := install(t, h.Cache)
+	dir := tl.scenarios(t)
+	only := os.Getenv("SCENARIO") // for who works on one
 	for _, generation := range []string{"e2b", "e2b-first"} {
 		t.Run(generation, func(t *testing.T) {
-			files, err := filepath.Glob("scenarios/*.test.mjs")
+			files, err := filepath.Glob(filepath.Join(dir, "*"+only+"*.test.mjs"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if only := os.Getenv("SCENARIO"); only != "" {
-				files = []string{"scenarios/" + only + ".test.mjs"}
-			}
-			args := []string{"--import", "./scenarios/resolve.mjs", "--test", "--test-concurrency=1", "--test-timeout=120000"}
-			h.run(t, []string{"SDK=" + generation}, "node", append(args, files...)...)
+			args := []string{"node", "--import", filepath.Join(dir, "resolve.mjs"), "--test", "--test-reporter=spec", "--test-concurrency=1", "--test-timeout=120000"}
+			h.run(t, tl, []string{"SDK=" + generation}, append(args, files...)...)
 		})
 	}
-	if os.Getenv("SCENARIO") != "" {
+	t.Run("python", func(t *testing.T) { h.run(t, tl, nil, "python", filepath.Join(dir, "lifecycle.py")) })
+	t.Run("quick starts", func(t *testing.T) { h.quickStarts(t, tl) })
+	if only != "" {
 		return
 	}
 	t.Run("the rest of the document", func(t *testing.T) {

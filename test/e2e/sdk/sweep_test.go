@@ -63,6 +63,7 @@ func (s *sweeper) sweep() {
 		s.ask(200, op, "")
 	}
 	s.ask(204, "GET /health", "")
+	s.ask(204, "GET /ready", "")
 	box := "/sandboxes/" + s.id(s.ask(201, "POST /v2/sandboxes", `{"templateID":"base","name":"swept","forever":true}`), "sandboxID")
 	defer s.ask(204, "DELETE "+box, "")
 	s.lives(box)
