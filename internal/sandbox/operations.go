@@ -32,8 +32,6 @@ type birth struct {
 	origin ID
 	// ready is called before the machine runs, unless it is nil.
 	ready func(ID) error
-	// term is how long its lease lasts at first; 0 for its own.
-	term time.Duration
 }
 
 // create makes the machine of a new sandbox and starts it. On error nothing of
@@ -72,7 +70,7 @@ func (b *box) create(ctx context.Context, by birth) (err error) {
 		return err
 	}
 	b.put(l)
-	b.begin(by.term)
+	b.begin(0)
 	b.settle(ctx, lifecycle.Started, "")
 	return nil
 }
@@ -137,6 +135,7 @@ func (b *box) rollback(ctx context.Context, snap pool.Snapshot) (took time.Durat
 	took = b.m.Clock().Sub(began)
 	b.put(l)
 	b.setHead(snap.ID)
+	b.goOn()
 	b.settle(ctx, lifecycle.Started, "")
 	b.m.Events.Append(ctx, "sandbox.rolled_back", string(rec.ID), map[string]string{"snapshot": string(snap.ID), "took": took.String()})
 	return took, nil

@@ -162,6 +162,13 @@ func (b *box) begin(term time.Duration) {
 	b.rec.Schedule = b.rec.Lease.Begin(b.rec.Schedule, b.m.Clock(), term)
 }
 
+// goOn has a lease that was suspended go on.
+func (b *box) goOn() {
+	if b.record().Schedule.Expires.IsZero() {
+		b.begin(0)
+	}
+}
+
 // meta describes a snapshot of the machine as it is now.
 func (b *box) meta(name, cause string) pool.Meta {
 	rec := b.record()

@@ -55,18 +55,19 @@ func (m *Manager) Scheduled() []Scheduled {
 	return all
 }
 
-// SetEnd changes when the time of a running sandbox is over.
+// SetEnd changes when the time of a running sandbox is over. One without a lease
+// has one from then on.
 func (m *Manager) SetEnd(ctx context.Context, ref string, end lease.End) (Sandbox, error) {
 	return m.ask(ctx, ref, lifecycle.Adjust, func(b *box, ctx context.Context) error {
 		rec := b.record()
 		if rec.State != lifecycle.Running {
 			return fault.New(fault.WrongState, "sandbox %s is %s: its time does not run", rec.Name, rec.State)
 		}
-		s, changed := end.Apply(rec.Lease, rec.Schedule)
+		l, s, changed := end.Apply(rec.Lease, rec.Schedule, m.Clock())
 		if !changed {
 			return nil
 		}
-		return b.change(ctx, func(r *Record) { r.Schedule = s })
+		return b.change(ctx, func(r *Record) { r.Lease, r.Schedule = l, s })
 	})
 }
 

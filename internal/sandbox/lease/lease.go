@@ -62,15 +62,16 @@ type End struct {
 	OnlyLater bool
 }
 
-// Apply returns s with the end that is asked for, and whether it has changed. A
-// sandbox without a lease that is given an end is removed then.
-func (e End) Apply(l *Lease, s schedule.Schedule) (schedule.Schedule, bool) {
+// Apply returns l and s with the end that is asked for at now, and whether that
+// changes anything. One without a lease has one from then on, and is removed at
+// its end.
+func (e End) Apply(l *Lease, s schedule.Schedule, now time.Time) (*Lease, schedule.Schedule, bool) {
 	if e.OnlyLater && (s.Expires.IsZero() || !e.At.After(s.Expires)) {
-		return s, false
+		return l, s, false
 	}
-	s.Expires, s.Expiry = e.At, schedule.Remove
-	if l != nil {
-		s.Expiry = l.OnEnd
+	if l == nil {
+		l = &Lease{Term: e.At.Sub(now), OnEnd: schedule.Remove, Wakes: true}
 	}
-	return s, true
+	s.Expires, s.Expiry = e.At, l.OnEnd
+	return l, s, true
 }

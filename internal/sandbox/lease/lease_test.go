@@ -59,10 +59,13 @@ func TestEnd(t *testing.T) {
 		"the same is not another moment": {at(time.Hour), l, lease.End{At: now.Add(time.Hour), OnlyLater: true}, time.Hour, schedule.Pause, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, changed := tt.end.Apply(tt.lease, tt.have)
+			l, s, changed := tt.end.Apply(tt.lease, tt.have, now)
 			want := time.Time{}
 			if tt.want != 0 {
 				want = now.Add(tt.want)
+			}
+			if changed && (l == nil || l.Term < time.Minute) {
+				t.Errorf("lease is %+v", l)
 			}
 			if !s.Expires.Equal(want) || s.Expiry != tt.expiry || changed != tt.changed {
 				t.Errorf("end is %v %q, changed %v", s.Expires, s.Expiry, changed)
