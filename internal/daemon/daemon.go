@@ -145,7 +145,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	dog := &watchdog.Dog{Sandboxes: watched{heart, log}, Clock: d.Clock, Log: d.Log}
-	stop := d.tend(ctx, tended{heart, border, log, &reclaim.Gauge{}, d.Log}, dog)
+	stop := d.tend(ctx, tended{heart, border, log, safe.keys, &reclaim.Gauge{}, d.Log}, dog)
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Tokens: safe.tokens, Metrics: counts, Templates: heart.templates, Pool: files, Cages: cages, Border: border,

@@ -15,6 +15,7 @@ import (
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/schedule"
+	"bulkhead/internal/server/auth"
 	"bulkhead/internal/watchdog"
 )
 
@@ -57,6 +58,7 @@ type tended struct {
 	*heart
 	border *egress.Perimeter
 	events store.Events
+	keys   *auth.Keys
 	gauge  *reclaim.Gauge
 	log    *slog.Logger
 }
@@ -118,6 +120,14 @@ func (t tended) use(s sandbox.Scheduled) (reclaim.Use, error) {
 func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) error {
 	_, err := t.SnapshotFor(ctx, id, sandbox.Why{Cause: sandbox.CauseSchedule, Keep: keep})
 	return err
+}
+
+// Remove ends a sandbox that has had its time, and the keys for it alone.
+func (t tended) Remove(ctx context.Context, id string) error {
+	if err := t.heart.Remove(ctx, id); err != nil {
+		return err
+	}
+	return t.keys.Forget(ctx, id)
 }
 
 func (t tended) Pause(ctx context.Context, id string) error {

@@ -120,7 +120,12 @@ func (s *Server) handle(pattern string, serve http.HandlerFunc) {
 	}
 	named := strings.Contains(pattern, "{ref}")
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		err := n.admit(auth.From(r.Context()))
+		who := auth.From(r.Context())
+		if !who.Known() {
+			// Strangers shall not hold connections that are counted.
+			w.Header().Set("Connection", "close")
+		}
+		err := n.admit(who)
 		if err == nil && named {
 			err = s.resolve(r)
 		}

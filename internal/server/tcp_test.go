@@ -247,6 +247,30 @@ func TestTooManyRequestsAreToldWhenToComeBack(t *testing.T) {
 	}
 }
 
+// TestStrangersHoldNoConnections: there are so many, for all.
+func TestStrangersHoldNoConnections(t *testing.T) {
+	f := guestWorld(t)
+	f.fakeSandboxes.list = func(context.Context) ([]client.Sandbox, error) { return nil, nil }
+	p := listen(t, f)
+	key := p.key(t, auth.Key{Team: "a", Scope: auth.Read})
+	for name, tt := range map[string]struct {
+		path    string
+		headers []string
+		closed  bool
+	}{
+		"without a key":     {"/v2/sandboxes", nil, true},
+		"with a wrong key":  {"/v2/sandboxes", []string{"X-API-Key", "e2b_" + strings.Repeat("0", 40)}, true},
+		"who ask if it is":  {"/health", nil, true},
+		"by a foreign name": {"/health", []string{"Host", "evil.example"}, true},
+		"to no sandbox":     {"/health", to("inone", "49983"), true},
+		"but with a key":    {"/v2/sandboxes", []string{"X-API-Key", key}, false},
+	} {
+		if res := p.ask(t, "GET", tt.path, "", tt.headers...); res.Close != tt.closed {
+			t.Errorf("%s: %s, closed: %v, want %v", name, res.Status, res.Close, tt.closed)
+		}
+	}
+}
+
 func TestOthersSeeNoInternalErrors(t *testing.T) {
 	var f fake
 	f.fakeSandboxes.list = func(context.Context) ([]client.Sandbox, error) {
@@ -392,6 +416,15 @@ func TestRefusalDoesNotWaitForABody(t *testing.T) {
 		if res.StatusCode != 401 && res.StatusCode != 421 {
 			t.Errorf("%q: %s", head, res.Status)
 		}
+	}
+}
+
+// TestOversizedHeadersAreRefused: those of a request that nobody has a key for.
+func TestOversizedHeadersAreRefused(t *testing.T) {
+	p := listen(t, fake{})
+	res := p.ask(t, "GET", "/health", "", "X-Large", strings.Repeat("x", 128<<10))
+	if got, want := res.StatusCode, http.StatusRequestHeaderFieldsTooLarge; got != want || !res.Close {
+		t.Errorf("status = %d, closed: %v; want %d and the end", got, res.Close, want)
 	}
 }
 

@@ -52,14 +52,15 @@ type Gate struct {
 
 // Guard implements the guard of a door.
 func (g *Gate) Guard(next http.Handler) http.Handler {
-	h := g.identify(next)
+	known := g.identify(next)
+	shared := known
 	if len(g.Origins) > 0 {
-		h = cors.New(cors.Options{
+		shared = cors.New(cors.Options{
 			AllowedOrigins: g.Origins, AllowedMethods: []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"},
 			AllowedHeaders: []string{"*"},
 			ExposedHeaders: []string{"X-Next-Token", "X-Total-Running", "X-Request-Id",
 				"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After"},
-		}).Handler(h)
+		}).Handler(known)
 	}
 	origins := g.crossOrigin()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,14 +69,14 @@ func (g *Gate) Guard(next http.Handler) http.Handler {
 			refuse(w, r, &client.Error{Code: http.StatusMisdirectedRequest, Kind: string(fault.Denied),
 				Message: "this host is not called " + reply.OneLine(r.Host[:min(len(r.Host), 128)]),
 				Hint:    "use localhost or an address of it, or set its domain in the configuration"})
-		case foreign(origins, r) && !visits(r):
+		case visits(r):
+			known.ServeHTTP(w, r) // who may share it is for the service to say
+		case foreign(origins, r):
 			refuse(w, r, &client.Error{Code: http.StatusForbidden, Kind: string(fault.Denied),
 				Message: "requests of pages of other origins are refused",
 				Hint:    "add the page's origin to cors_origins in the configuration"})
-		case visits(r):
-			g.identify(next).ServeHTTP(w, r) // who may share it is for the service to say
 		default:
-			h.ServeHTTP(w, r)
+			shared.ServeHTTP(w, r)
 		}
 	})
 }

@@ -4,10 +4,39 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 
 	"bulkhead/internal/server/ingress"
 )
+
+// FuzzFind: whatever a request says, what is found names one port of what can be
+// a sandbox, and a host name of a sandbox's own is never overruled by headers.
+func FuzzFind(f *testing.F) {
+	for _, seed := range [][3]string{
+		{"localhost:3000", "i1", "49983"}, {"8000-i1.localhost", "i2", "1"}, {"127.0.0.1", "i1@monday", "80"}, {"[::1]:3000", "", "80"},
+		{"sandbox.bulkhead.example", "../x", "0"}, {"99999-i1.x", "", ""}, {"8000-i1", "", ""}, {"8000-i1.x.", "a", "1"}, {"-1-i.x", "a", "1"},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(func(t *testing.T, host, id, port string) {
+		r := &http.Request{Host: host, Header: http.Header{ingress.SandboxHeader: {id}, ingress.PortHeader: {port}}}
+		a, ok, err := ingress.Find(r)
+		if !ok && (err != nil || a != ingress.Address{}) {
+			t.Fatalf("%+v, %v for the host itself", a, err)
+		}
+		if !ok || err != nil {
+			return
+		}
+		if a.Port < 1 || a.Port > 65535 || a.Ref == "" || strings.Trim(a.Ref, "abcdefghijklmnopqrstuvwxyz0123456789-@") != "" {
+			t.Errorf("found %+v", a)
+		}
+		r.Header = http.Header{}
+		if named, ok, _ := ingress.Find(r); ok && named != a {
+			t.Errorf("%s is %+v, with headers %+v", host, named, a)
+		}
+	})
+}
 
 // FuzzHostOnly: no path that passes reaches a service for the host only,
 // however the agent's router reads it.
