@@ -9,6 +9,7 @@ import (
 
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
+	"bulkhead/internal/fault"
 	"bulkhead/internal/guest"
 	"bulkhead/internal/meter"
 	"bulkhead/internal/reclaim"
@@ -122,12 +123,16 @@ func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) err
 	return err
 }
 
-// Remove ends a sandbox that has had its time, and the keys for it alone.
-func (t tended) Remove(ctx context.Context, id string) error {
-	if err := t.heart.Remove(ctx, id); err != nil {
+// Expire does what is due with a sandbox that has had its time. If that is its
+// end, the keys for it alone end too.
+func (t tended) Expire(ctx context.Context, id string) error {
+	if err := t.heart.Expire(ctx, id); err != nil {
 		return err
 	}
-	return t.keys.Forget(ctx, id)
+	if _, err := t.Get(id); fault.Is(err, fault.NotFound) {
+		return t.keys.Forget(ctx, id)
+	}
+	return nil
 }
 
 func (t tended) Pause(ctx context.Context, id string) error {

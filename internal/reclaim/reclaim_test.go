@@ -171,3 +171,15 @@ func TestNoSchedule(t *testing.T) {
 		t.Errorf("done is %v", w.done)
 	}
 }
+
+// Who has had its time is not kept waiting for the next look at everything.
+func TestEnd(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{Expires: time.Unix(90, 0)})
+	for range 5 {
+		w.now = w.now.Add(30 * time.Second)
+		k.End(t.Context())
+	}
+	if want := []string{"00:01 expire"}; !slices.Equal(w.done, want) {
+		t.Errorf("done is %v, want %v", w.done, want)
+	}
+}
