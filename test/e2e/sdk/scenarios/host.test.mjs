@@ -51,3 +51,27 @@ test('a port by its host name over TLS', async () => {
   assert.equal(closed.status, 502)
   assert.equal(JSON.parse(closed.body).code, 502)
 })
+
+test('private ports, and a sandbox that wakes', async () => {
+  const quiet = await create({
+    network: { allowPublicTraffic: false }, lifecycle: { onTimeout: 'pause', autoResume: true },
+  })
+  try {
+    assert.ok(quiet.trafficAccessToken, 'there is a token for traffic')
+    await quiet.commands.run('exec python3 -m http.server 8000', { ...patient, background: true, timeoutMs: 0, cwd: '/etc' })
+    const url = `https://${quiet.getHost(8000)}/hostname`
+    const token = { 'e2b-traffic-access-token': quiet.trafficAccessToken }
+    await until(async () => (await get(url, token)).status === 200)
+    assert.equal((await get(url)).status, 403)
+    assert.equal((await quiet.getInfo()).lifecycle.autoResume, true)
+    await quiet.pause(patient)
+    const woken = await until(async () => {
+      const r = await get(url, token)
+      return r.status === 200 && r
+    })
+    assert.ok(woken.body.length > 0)
+    assert.equal((await quiet.getInfo()).state, 'running')
+  } finally {
+    await quiet.kill()
+  }
+})

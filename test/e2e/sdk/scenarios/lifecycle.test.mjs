@@ -1,6 +1,6 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
-import { Sandbox, SandboxNotFoundError, create, patient, until } from './sdk.mjs'
+import { Sandbox, SandboxNotFoundError, TimeoutError, create, patient, until } from './sdk.mjs'
 
 test('create, info, extend, shorten, kill', async () => {
   const box = await create({ metadata: { job: 'one' } })
@@ -85,4 +85,12 @@ test('list', async () => {
   } finally {
     for (const s of boxes) await s.kill()
   }
+})
+
+test('killed while a command runs', async () => {
+  const box = await create()
+  const sleep = await box.commands.run('sleep 1000', { ...patient, background: true })
+  const cut = assert.rejects(sleep.wait(), TimeoutError)
+  await box.kill()
+  await cut
 })
