@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -93,6 +94,7 @@ func (c *Client) Sandboxes(ctx context.Context) (all []Sandbox, err error) {
 		}
 		all = append(all, page...)
 		if next = resp.Header.Get("X-Next-Token"); next == "" {
+			slices.SortStableFunc(all, func(a, b Sandbox) int { return a.CreatedAt.Compare(b.CreatedAt) })
 			return all, nil
 		}
 	}

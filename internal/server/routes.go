@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"maps"
@@ -19,6 +18,7 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/openapi"
 	"bulkhead/internal/server/reply"
 )
@@ -126,7 +126,7 @@ func about(do func(ctx context.Context, ref string) (any, error)) func(*http.Req
 func asked[T any](do func(ctx context.Context, ref string, req T) (any, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		var req T
-		if err := readJSON(r, &req); err != nil {
+		if err := input.JSON(r, &req); err != nil {
 			return nil, err
 		}
 		return do(r.Context(), r.PathValue("ref"), req)
@@ -191,21 +191,6 @@ func (s *Server) takeBody(w http.ResponseWriter, r *http.Request) error {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	_ = control.SetReadDeadline(time.Time{})
-	return nil
-}
-
-// readJSON reads a request's body into v. An empty body leaves v as it is.
-func readJSON(r *http.Request, v any) error {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return fault.New(fault.Invalid, "read request body: %w", err)
-	}
-	if len(body) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fault.New(fault.Invalid, "read request body: %w", err)
-	}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
 )
 
@@ -48,7 +49,7 @@ func (s *Server) buildTemplate(w http.ResponseWriter, r *http.Request) error {
 	if !s.readBody(w, r) {
 		return nil
 	}
-	if err := readJSON(r, &req); err != nil {
+	if err := input.JSON(r, &req); err != nil {
 		return err
 	}
 	out, err := newLines(w)

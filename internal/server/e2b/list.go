@@ -171,6 +171,7 @@ func (a *API) filtered(ctx context.Context, f filter) ([]client.Sandbox, error) 
 	all := []client.Sandbox{}
 	for _, s := range every {
 		if f.any || f.knows(&s) {
+			s.AgentToken, s.TrafficToken = "", "" // they are for who asks for the one
 			all = append(all, s)
 		}
 	}

@@ -7,7 +7,6 @@ package input
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -16,23 +15,17 @@ import (
 	"bulkhead/internal/fault"
 )
 
-// maxBody bounds a JSON body in bytes, as E2B's own API does.
-const maxBody = 16 << 20
-
 // maxQuoted bounds what is said of a bad value.
 const maxQuoted = 64
 
-// JSON reads a request's body into v. An empty body leaves v as it is; unknown
-// fields are ignored.
+// JSON reads a request's body, which somebody has bounded, into v. An empty body
+// leaves v as it is; unknown fields are ignored.
 func JSON(r *http.Request, v any) error {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return fault.New(fault.Invalid, "request body is larger than %d bytes", maxBody)
-	case err != nil:
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
 		return fault.New(fault.Invalid, "read request body: %w", err)
-	case len(body) == 0:
+	}
+	if len(body) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(body, v); err != nil {
