@@ -170,8 +170,9 @@ type CreateRequest struct {
 	AutoPause       bool        `json:"autoPause,omitempty"`
 	AutoPauseMemory *bool       `json:"autoPauseMemory,omitempty"`
 	AutoResume      *AutoResume `json:"autoResume,omitempty"`
-	// Secure closes the agent to who has no token.
-	Secure *bool `json:"secure,omitempty"`
+	// Secure is what older SDKs ask for. The agent is closed to who has no token
+	// whatever it says.
+	Secure bool `json:"secure,omitempty"`
 	// AllowInternetAccess false denies every destination that Network does not
 	// allow. Without either, the host's policy for new sandboxes counts.
 	AllowInternetAccess *bool    `json:"allow_internet_access,omitempty"`

@@ -10,14 +10,13 @@ import (
 
 // Asked is what is kept of a request for a sandbox, to be shown.
 type Asked struct {
-	Secure   bool            `json:"secure,omitempty"`
 	Internet *bool           `json:"internet,omitempty"`
 	Network  *client.Network `json:"network,omitempty"`
 }
 
 // AskedFor is what is kept of one.
 func AskedFor(req client.CreateRequest) Asked {
-	return Asked{Secure: req.Secure != nil && *req.Secure, Internet: req.AllowInternetAccess, Network: req.Network}
+	return Asked{Internet: req.AllowInternetAccess, Network: req.Network}
 }
 
 // AskedOf reads what was kept; what cannot be read says nothing.

@@ -33,26 +33,23 @@ func checkTimeout(seconds, least int) error {
 	return nil
 }
 
-// create is of the second generation: always closed to who has no token.
+// create is of the second generation.
 func (a *API) create(r *http.Request) (Reply, error) {
 	req, err := a.readCreate(r, secondTimeout)
 	if err != nil {
 		return Reply{}, err
 	}
-	secure := true
-	req.Secure = &secure
 	return a.created(r, req)
 }
 
-// createFirst is of the first generation.
+// createFirst is of the first generation, in which a sandbox could be open to
+// everybody. Ours never is, but what contradicts itself is told.
 func (a *API) createFirst(r *http.Request) (Reply, error) {
 	req, err := a.readCreate(r, firstTimeout)
 	if err != nil {
 		return Reply{}, err
 	}
-	secure := req.Secure != nil && *req.Secure
-	req.Secure = &secure
-	if n := req.Network; !secure && n != nil && n.AllowPublicTraffic != nil && !*n.AllowPublicTraffic {
+	if n := req.Network; !req.Secure && n != nil && n.AllowPublicTraffic != nil && !*n.AllowPublicTraffic {
 		return Reply{}, fault.New(fault.Invalid, "allowPublicTraffic false needs secure true")
 	}
 	return a.created(r, req)
