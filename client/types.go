@@ -312,6 +312,9 @@ type SnapshotRequest struct {
 	// back and with which it goes. Without it the snapshot is what sandboxes can
 	// be created from, and outlives its own.
 	Timeline bool `json:"timeline,omitempty"`
+	// Memory false is what SDKs ask for that want the disk alone, which is not
+	// offered.
+	Memory *bool `json:"memory,omitempty"`
 }
 
 // Timeline is the tree of a sandbox's snapshots.

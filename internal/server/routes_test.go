@@ -132,7 +132,7 @@ func TestRoutes(t *testing.T) {
 		"PUT /sandboxes/i1/schedule":              {body: `{"everySeconds":900,"keep":{"last":8}}`, status: 200, want: box, call: "schedule i1 {EverySeconds:900 Keep:{Last:8 Hourly:0 Daily:0} IdleSeconds:0 KeepAlive:false Wake: ExpiresAt:<nil> Expiry: OnUnhealthy: Before:<nil>}"},
 		"POST /sandboxes/i1/fork":                 {body: `{"snapshot":"monday","all":true}`, status: 201, want: `[{"sandbox":` + box + "}]", call: "fork i1 monday 1"},
 		"GET /sandboxes/i1/timeline":              {status: 200, want: `{"sandboxID":"i1","snapshots":[]}`, call: "timeline i1"},
-		"POST /sandboxes/i1/snapshots":            {body: `{"name":"monday","timeline":true}`, status: 201, want: `{"snapshotID":"s1","names":[],"sandboxID":"","createdAt":"0001-01-01T00:00:00Z","cause":"","stoppedMS":0,"ownBytes":0}`, call: "take i1 {Name:monday Timeline:true}"},
+		"POST /sandboxes/i1/snapshots":            {body: `{"name":"monday","timeline":true}`, status: 201, want: `{"snapshotID":"s1","names":[],"sandboxID":"","createdAt":"0001-01-01T00:00:00Z","cause":"","stoppedMS":0,"ownBytes":0}`, call: "take i1 {Name:monday Timeline:true Memory:<nil>}"},
 		"DELETE /sandboxes/i1/snapshots/monday-2": {status: 204, call: "remove monday-2 of i1"},
 		"POST /sandboxes/i1/rollback":             {body: `{"snapshot":"monday"}`, status: 200, want: `"durationMS":1.5}`, call: "rollback i1 {Snapshot:monday Discard:false}"},
 		"GET /templates":                          {status: 200, want: `"createdBy":null}]`, call: "templates"},

@@ -58,7 +58,7 @@ var fences = []fence{
 	{pkg: "internal/watchdog", may: []string{"internal/sandbox/schedule"}, why: "it judges by what it is told and has done what is due"},
 	{pkg: "internal/meter", may: []string{}, why: "it remembers what it is told"},
 	{pkg: "internal/sandbox/lease", may: []string{"internal/sandbox/schedule"}, never: []string{"os", "net", "sync", "context"}, why: "leases are pure"},
-	{pkg: "internal/server/e2b", may: []string{"client", "internal/fault", "internal/server/auth", "internal/server/console", "internal/server/input"},
+	{pkg: "internal/server/e2b", may: []string{"client", "internal/fault", "internal/server/auth", "internal/server/console", "internal/server/input", "internal/server/repeat"},
 		why: "it reads and writes; what it asks for is handed to it"},
 	{pkg: "internal/reclaim", may: []string{"internal/sandbox/schedule"}, why: "it judges by what it is told and has done what is due"},
 	{pkg: "internal/sandbox/schedule", may: []string{"internal/fault"}, never: []string{"os", "net", "sync", "context"}, why: "schedules are pure"},

@@ -12,6 +12,7 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/input"
+	"bulkhead/internal/server/repeat"
 )
 
 // How long sandboxes live whose client does not say, in seconds: those of each
@@ -39,7 +40,15 @@ func (a *API) create(r *http.Request) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
-	return a.created(r, req)
+	key := r.Header.Get("Idempotency-Key")
+	if key == "" {
+		return a.created(r, req)
+	}
+	if err := repeat.Check(key); err != nil {
+		return Reply{}, err
+	}
+	who := auth.From(r.Context())
+	return a.answers.Do(r.Context(), who.Team+"/"+who.Key+"/"+key, a.Clock(), func() (Reply, error) { return a.created(r, req) })
 }
 
 // createFirst is of the first generation, in which a sandbox could be open to

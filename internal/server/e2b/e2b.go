@@ -20,6 +20,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/repeat"
 )
 
 // Sandboxes is what can be done with sandboxes as such.
@@ -93,6 +94,9 @@ type API struct {
 	// Describe makes the answer to an error.
 	Describe func(context.Context, error) *client.Error
 	Clock    func() time.Time
+
+	// answers are those to requests that may be sent again.
+	answers repeat.Answers[Reply]
 }
 
 // Reply is an answer. A nil Body is none.

@@ -363,3 +363,31 @@ func TestMetricsAndLogs(t *testing.T) {
 		}
 	}
 }
+
+func TestRepeatedCreateMakesOne(t *testing.T) {
+	w := &world{templates: built(), now: start()}
+	ask := serve(t, w, owner())
+	create := func(key, body string) (int, string) {
+		w.created = client.CreateRequest{}
+		status, answer, _ := ask("POST /v2/sandboxes", body, "Idempotency-Key", key)
+		return status, answer
+	}
+	if status, body := create("a-1", `{"templateID":"none"}`); status != 404 {
+		t.Fatalf("%d %s", status, body)
+	}
+	for i, want := range []string{"base", ""} {
+		if status, body := create("a-1", `{"templateID":"base"}`); status != 201 || w.created.TemplateID != want {
+			t.Errorf("time %d: %d %s, made from %q", i+1, status, body, w.created.TemplateID)
+		}
+	}
+	if _, _ = create("a-2", `{"templateID":"base"}`); w.created.TemplateID != "base" {
+		t.Error("another key makes none")
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	if _, _ = create("a-1", `{"templateID":"base"}`); w.created.TemplateID != "base" {
+		t.Error("a key is remembered for ever")
+	}
+	if status, body := create("A b", `{"templateID":"base"}`); status != 400 {
+		t.Errorf("a bad key: %d %s", status, body)
+	}
+}

@@ -288,6 +288,9 @@ func (a *API) snapshot(r *http.Request) (Reply, error) {
 		s.Names = []string{}
 		return Reply{Status: http.StatusCreated, Body: s}, err
 	}
+	if req.Memory != nil && !*req.Memory {
+		return Reply{}, fault.New(fault.Unsupported, "memory: a snapshot is of the whole machine").Hint("pause with memory false keeps the disk alone")
+	}
 	as := reference{alias: madeUp(), tag: defaultTag}
 	if req.Name != "" {
 		var err error

@@ -137,7 +137,7 @@ func (s shelf) Tag(ctx context.Context, name, as string) error {
 }
 
 // serve serves the world to who has a key of a team.
-func serve(t *testing.T, w *world, p auth.Principal) func(op, body string) (int, string, http.Header) {
+func serve(t *testing.T, w *world, p auth.Principal) func(op, body string, headers ...string) (int, string, http.Header) {
 	t.Helper()
 	api := &e2b.API{
 		Sandboxes: w, Power: w, Snapshots: w, Templates: shelf{w}, Networks: w, Past: w,
@@ -163,11 +163,15 @@ func serve(t *testing.T, w *world, p auth.Principal) func(op, body string) (int,
 			reply.JSON(rw, a.Status, a.Body)
 		})
 	}
-	return func(op, body string) (int, string, http.Header) {
+	return func(op, body string, headers ...string) (int, string, http.Header) {
 		t.Helper()
 		method, path, _ := strings.Cut(op, " ")
 		rec := httptest.NewRecorder()
-		mux.ServeHTTP(rec, httptest.NewRequest(method, path, io.MultiReader(strings.NewReader(body))))
+		r := httptest.NewRequest(method, path, io.MultiReader(strings.NewReader(body)))
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		mux.ServeHTTP(rec, r)
 		return rec.Code, rec.Body.String(), rec.Header()
 	}
 }
