@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -75,15 +76,34 @@ func (c *Client) Info(ctx context.Context) (i Info, err error) {
 	return i, err
 }
 
+// anyState has the daemon show sandboxes in every state. Without it there are
+// only those that run or are paused, which is all that SDKs know of.
+const anyState = "state=any"
+
 // Sandboxes lists every sandbox, oldest first.
 func (c *Client) Sandboxes(ctx context.Context) (all []Sandbox, err error) {
-	err = c.call(ctx, "GET", "/v2/sandboxes", nil, &all)
-	return all, err
+	all = []Sandbox{}
+	for next := ""; ; {
+		resp, err := c.do(ctx, "GET", "/v2/sandboxes?"+anyState+"&order=asc&nextToken="+url.QueryEscape(next), nil)
+		if err != nil {
+			return nil, err
+		}
+		var page []Sandbox
+		if err := c.decode(ctx, resp, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if next = resp.Header.Get("X-Next-Token"); next == "" {
+			slices.SortStableFunc(all, func(a, b Sandbox) int { return a.CreatedAt.Compare(b.CreatedAt) })
+			return all, nil
+		}
+	}
 }
 
 // Create makes a sandbox and returns when its guest runs. If ctx ends before,
 // the daemon takes back what it has made.
 func (c *Client) Create(ctx context.Context, req CreateRequest) (s Sandbox, err error) {
+	req.Forever = req.Timeout == nil
 	err = c.call(ctx, "POST", "/v2/sandboxes", req, &s)
 	return s, err
 }
@@ -91,7 +111,7 @@ func (c *Client) Create(ctx context.Context, req CreateRequest) (s Sandbox, err 
 // Sandbox returns the sandbox that ref names: an id, a unique prefix of one,
 // or a name.
 func (c *Client) Sandbox(ctx context.Context, ref string) (s Sandbox, err error) {
-	err = c.call(ctx, "GET", sandboxPath(ref), nil, &s)
+	err = c.call(ctx, "GET", sandboxPath(ref)+"?"+anyState, nil, &s)
 	return s, err
 }
 
@@ -112,9 +132,10 @@ func (c *Client) Remove(ctx context.Context, ref string) error {
 	return c.call(ctx, "DELETE", sandboxPath(ref), nil, nil)
 }
 
-// Snapshot takes a snapshot of a running sandbox and returns when it is safe
-// on disk.
+// Snapshot takes a snapshot of a running sandbox, for its timeline, and returns
+// when it is safe on disk.
 func (c *Client) Snapshot(ctx context.Context, ref string, req SnapshotRequest) (s Snapshot, err error) {
+	req.Timeline = true
 	err = c.call(ctx, "POST", sandboxPath(ref, "snapshots"), req, &s)
 	return s, err
 }
@@ -131,14 +152,16 @@ func (c *Client) Timeline(ctx context.Context, ref string) (t Timeline, err erro
 }
 
 // Pause writes a running sandbox out and ends its VMM.
-func (c *Client) Pause(ctx context.Context, ref string, req PauseRequest) (s Sandbox, err error) {
-	err = c.call(ctx, "POST", sandboxPath(ref, "pause"), req, &s)
-	return s, err
+func (c *Client) Pause(ctx context.Context, ref string, req PauseRequest) (Sandbox, error) {
+	if err := c.call(ctx, "POST", sandboxPath(ref, "pause"), req, nil); err != nil {
+		return Sandbox{}, err
+	}
+	return c.Sandbox(ctx, ref)
 }
 
 // Resume brings a paused sandbox back where it was.
 func (c *Client) Resume(ctx context.Context, ref string) (s Sandbox, err error) {
-	err = c.call(ctx, "POST", sandboxPath(ref, "resume"), nil, &s)
+	err = c.call(ctx, "POST", sandboxPath(ref, "resume"), ResumeRequest{}, &s)
 	return s, err
 }
 
@@ -148,10 +171,22 @@ func (c *Client) SetSchedule(ctx context.Context, ref string, req Schedule) (s S
 	return s, err
 }
 
-// Fork makes sandboxes that go on from one moment of another.
-func (c *Client) Fork(ctx context.Context, ref string, req ForkRequest) (all []Sandbox, err error) {
-	err = c.call(ctx, "POST", sandboxPath(ref, "fork"), req, &all)
-	return all, err
+// Fork makes sandboxes that go on from one moment of another: all of them, or
+// none.
+func (c *Client) Fork(ctx context.Context, ref string, req ForkRequest) ([]Sandbox, error) {
+	req.All, req.Forever = true, req.Timeout == nil
+	var results []ForkResult
+	if err := c.call(ctx, "POST", sandboxPath(ref, "fork"), req, &results); err != nil {
+		return nil, err
+	}
+	all := []Sandbox{}
+	for _, r := range results {
+		if r.Sandbox == nil {
+			return nil, &Error{Code: http.StatusBadGateway, Kind: "internal", Message: "daemon answers without a sandbox"}
+		}
+		all = append(all, *r.Sandbox)
+	}
+	return all, nil
 }
 
 // Rollback puts a sandbox back to one of its snapshots, in place. What it was is
@@ -331,10 +366,15 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
 	if out == nil {
-		return nil
+		return resp.Body.Close()
 	}
+	return c.decode(ctx, resp, out)
+}
+
+// decode reads an answer that is one JSON value, and closes it.
+func (c *Client) decode(ctx context.Context, resp *http.Response, out any) error {
+	defer resp.Body.Close()
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
 		return c.lost(ctx, err)
 	}

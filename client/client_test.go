@@ -29,10 +29,14 @@ func notFound(ref string) error {
 func TestCallsReachTheirRoutes(t *testing.T) {
 	leak.Check(t)
 	otter := client.Sandbox{ID: "i1", Name: "otter", State: client.StateRunning, CreatedAt: time.Unix(1e9, 0).UTC()}
-	monday := client.Snapshot{ID: "s1", Name: "monday", SandboxID: "i1", Cause: "manual", StoppedMS: 24.5}
-	base := client.Template{ID: "t1", Name: "base", CPUs: 2}
+	monday := client.Snapshot{ID: "s1", Name: "monday", SandboxID: "i1", Cause: "manual", StoppedMS: 24.5, Names: []string{}}
+	base := client.Template{
+		ID: "t1", Name: "base", CPUs: 2, BuildStatus: "ready", BuildCount: 1, Public: true, Names: []string{"base"}, Aliases: []string{"base"},
+	}
 	var asked string
-	ask := func(format string, args ...any) { asked = fmt.Sprintf(format, args...) }
+	ask := func(format string, args ...any) {
+		asked = strings.TrimPrefix(asked+"; ", "; ") + fmt.Sprintf(format, args...)
+	}
 	box := func(verb string) func(string) (client.Sandbox, error) {
 		return func(ref string) (client.Sandbox, error) { ask("%s %s", verb, ref); return otter, nil }
 	}
@@ -46,7 +50,7 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 			get:    box("get"),
 			remove: func(ref string) error { ask("remove %s", ref); return nil },
 		},
-		Power: power{ask, otter},
+		Power: power{ask: ask, box: otter},
 		Snapshots: snapshots{
 			take: func(ref string, r client.SnapshotRequest) (client.Snapshot, error) {
 				ask("take %s %s", ref, r.Name)
@@ -90,7 +94,7 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 		{"get otter", func() (any, error) { return c.Sandbox(ctx, "otter") }, otter},
 		{"start otter", func() (any, error) { return c.Start(ctx, "otter") }, otter},
 		{"restart otter", func() (any, error) { return c.Restart(ctx, "otter") }, otter},
-		{"pause otter true", func() (any, error) { return c.Pause(ctx, "otter", client.PauseRequest{Stay: true}) }, otter},
+		{"pause otter true; get otter", func() (any, error) { return c.Pause(ctx, "otter", client.PauseRequest{Stay: true}) }, otter},
 		{"resume otter", func() (any, error) { return c.Resume(ctx, "otter") }, otter},
 		{"schedule otter 900 60", func() (any, error) {
 			return c.SetSchedule(ctx, "otter", client.Schedule{EverySeconds: 900, IdleSeconds: 60})
@@ -132,7 +136,8 @@ func TestCallsReachTheirRoutes(t *testing.T) {
 // No reference, however odd, reaches another route than its own.
 func TestOddReferencesStayReferences(t *testing.T) {
 	leak.Check(t)
-	c := serve(t, server.Options{})
+	none := func(string) error { return fault.New(fault.Invalid, "not a template") }
+	c := serve(t, server.Options{Templates: templates{remove: none}})
 	for _, ref := range []string{"", ".", "..", "../templates", "a/b", "a?b=c", "a#b", "%2e%2e", "a b", "\x1b", "é"} {
 		t.Run(ref, func(t *testing.T) {
 			_, err := c.Sandbox(t.Context(), ref)
@@ -247,7 +252,7 @@ func TestOnlyReadsAreRepeated(t *testing.T) {
 	}{
 		{"a read is", func(c *client.Client, ctx context.Context) error { _, err := c.Info(ctx); return err }, 3},
 		{"a create is not", func(c *client.Client, ctx context.Context) error {
-			_, err := c.Create(ctx, client.CreateRequest{})
+			_, err := c.Create(ctx, client.CreateRequest{TemplateID: "base"})
 			return err
 		}, 2},
 		{"a removal is not", func(c *client.Client, ctx context.Context) error { return c.Remove(ctx, "otter") }, 2},
@@ -293,7 +298,7 @@ func TestCallEndsWithItsContext(t *testing.T) {
 		<-asked
 		cancel()
 	}()
-	if _, err := c.Create(ctx, client.CreateRequest{}); !errors.Is(err, context.Canceled) {
+	if _, err := c.Create(ctx, client.CreateRequest{TemplateID: "base"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want %v", err, context.Canceled)
 	}
 }

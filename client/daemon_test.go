@@ -16,6 +16,7 @@ import (
 	"bulkhead/internal/guestd/account"
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/entry"
 )
 
@@ -52,7 +53,17 @@ func serve(t *testing.T, parts server.Options) *client.Client {
 	if parts.Sandboxes == nil {
 		parts.Sandboxes = sandboxes{}
 	}
-	parts.Log = slog.New(slog.DiscardHandler)
+	if parts.Templates == nil {
+		parts.Templates = templates{}
+	}
+	parts.Log, parts.E2B = slog.New(slog.DiscardHandler), &e2b.API{
+		Networks: anyNetwork{},
+	}
+	// Those that the test does not lend are not asked for.
+	parts.E2B.Sandboxes, _ = parts.Sandboxes.(e2b.Sandboxes)
+	parts.E2B.Power, _ = parts.Power.(e2b.Power)
+	parts.E2B.Snapshots, _ = parts.Snapshots.(e2b.Snapshots)
+	parts.E2B.Templates, _ = parts.Templates.(e2b.Templates)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.New(parts).Serve(ctx, server.Door{Listener: l, Guard: server.Root}) }()
@@ -87,6 +98,11 @@ func listen(t *testing.T, handler http.HandlerFunc) *client.Client {
 	return c
 }
 
+// anyNetwork is content with every configuration.
+type anyNetwork struct{ e2b.Networks }
+
+func (anyNetwork) Check(*client.Network, *bool) error { return nil }
+
 // sandboxes has what a test puts into its fields.
 type sandboxes struct {
 	server.Sandboxes // nil: the rest is not asked for
@@ -120,8 +136,9 @@ func (s sandboxes) Transport(_ context.Context, ref string) (http.RoundTripper, 
 
 // power writes down what it is asked, and answers with box.
 type power struct {
-	ask func(format string, args ...any)
-	box client.Sandbox
+	e2b.Power // nil: the rest is not asked for
+	ask       func(format string, args ...any)
+	box       client.Sandbox
 }
 
 func (p power) Start(_ context.Context, ref string) (client.Sandbox, error) {
@@ -137,7 +154,7 @@ func (p power) Pause(_ context.Context, ref string, r client.PauseRequest) (clie
 	p.ask("pause %s %v", ref, r.Stay)
 	return p.box, nil
 }
-func (p power) Resume(_ context.Context, ref string) (client.Sandbox, error) {
+func (p power) Resume(_ context.Context, ref string, _ client.ResumeRequest) (client.Sandbox, error) {
 	p.ask("resume %s", ref)
 	return p.box, nil
 }
@@ -145,17 +162,18 @@ func (p power) SetSchedule(_ context.Context, ref string, r client.Schedule) (cl
 	p.ask("schedule %s %d %d", ref, r.EverySeconds, r.IdleSeconds)
 	return p.box, nil
 }
-func (p power) Fork(_ context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, error) {
+func (p power) Fork(_ context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, []error, error) {
 	p.ask("fork %s %s %d %s", ref, r.Snapshot, r.Count, r.Name)
-	return []client.Sandbox{p.box}, nil
+	return []client.Sandbox{p.box}, []error{nil}, nil
 }
 
 type snapshots struct {
-	take     func(ref string, r client.SnapshotRequest) (client.Snapshot, error)
-	remove   func(ref, snapshot string) error
-	timeline func(ref string) (client.Timeline, error)
-	rollback func(ref string, r client.RollbackRequest) (client.RollbackResult, error)
-	diff     func(ref, from, to string) iter.Seq2[client.FileChange, error]
+	e2b.Snapshots // nil: the rest is not asked for
+	take          func(ref string, r client.SnapshotRequest) (client.Snapshot, error)
+	remove        func(ref, snapshot string) error
+	timeline      func(ref string) (client.Timeline, error)
+	rollback      func(ref string, r client.RollbackRequest) (client.RollbackResult, error)
+	diff          func(ref, from, to string) iter.Seq2[client.FileChange, error]
 }
 
 func (s snapshots) Diff(_ context.Context, ref, from, to string) iter.Seq2[client.FileChange, error] {
@@ -176,10 +194,11 @@ func (s snapshots) Rollback(_ context.Context, ref string, r client.RollbackRequ
 }
 
 type templates struct {
-	list   func() ([]client.Template, error)
-	build  func(context.Context, client.BuildRequest, func(client.BuildEvent)) (client.Template, error)
-	remove func(name string) error
-	plan   func(name string, r client.Schedule) (client.Template, error)
+	e2b.Templates // nil: the rest is not asked for
+	list          func() ([]client.Template, error)
+	build         func(context.Context, client.BuildRequest, func(client.BuildEvent)) (client.Template, error)
+	remove        func(name string) error
+	plan          func(name string, r client.Schedule) (client.Template, error)
 }
 
 func (s templates) SetSchedule(_ context.Context, name string, r client.Schedule) (client.Template, error) {
@@ -188,6 +207,9 @@ func (s templates) SetSchedule(_ context.Context, name string, r client.Schedule
 func (s templates) List(context.Context) ([]client.Template, error) { return s.list() }
 func (s templates) Build(ctx context.Context, r client.BuildRequest, p func(client.BuildEvent)) (client.Template, error) {
 	return s.build(ctx, r, p)
+}
+func (s templates) Find(_ context.Context, names ...string) (client.Template, error) {
+	return client.Template{Name: names[0]}, nil
 }
 func (s templates) Remove(_ context.Context, name string) error { return s.remove(name) }
 

@@ -73,7 +73,45 @@ type Sandbox struct {
 	// ConsoleTail holds the last lines of the console of a crashed or stopped
 	// sandbox, for inspect only.
 	ConsoleTail string `json:"consoleTail,omitempty"`
+
+	Access
+	// EndAt is when its time is over: of a paused one when it was paused, and
+	// the year 9999 for one that has no end.
+	EndAt time.Time `json:"endAt"`
+	// Lifecycle is what happens at its end and when it is used while paused.
+	Lifecycle Lifecycle `json:"lifecycle"`
+	// AllowInternetAccess and Network are as its creator asked for; nil if that
+	// said nothing.
+	AllowInternetAccess *bool    `json:"allowInternetAccess,omitempty"`
+	Network             *Network `json:"network,omitempty"`
 }
+
+// Access is what SDKs need to reach the services in a sandbox.
+type Access struct {
+	// ClientID is the same for all; clients of the first days join it to the id.
+	ClientID string `json:"clientID"`
+	// EnvdVersion is the version of E2B's agent that ours can stand in for.
+	EnvdVersion string `json:"envdVersion"`
+	// Alias is the name of the template.
+	Alias string `json:"alias,omitempty"`
+	// AgentToken opens the agent to who is not on the host; TrafficToken opens
+	// ports that are not for the public. "" where none is needed.
+	AgentToken   string `json:"envdAccessToken,omitempty"`
+	TrafficToken string `json:"trafficAccessToken,omitempty"`
+	// Domain is what the host names of its ports end in; nil if there are none.
+	Domain *string `json:"domain"`
+}
+
+// Lifecycle is what happens to a sandbox by itself.
+type Lifecycle struct {
+	// AutoResume means that what is asked of it while it is paused brings it back.
+	AutoResume bool `json:"autoResume"`
+	// OnTimeout is "kill" or "pause".
+	OnTimeout string `json:"onTimeout"`
+}
+
+// NoEnd is the EndAt of a sandbox that has no end.
+func NoEnd() time.Time { return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }
 
 // VMM is a running VMM process as the host sees it.
 type VMM struct {
@@ -119,10 +157,48 @@ type CageDifference struct {
 
 // CreateRequest asks for a sandbox.
 type CreateRequest struct {
+	// TemplateID is the name of a template, or the id of a snapshot that
+	// outlives its sandbox.
 	TemplateID string            `json:"templateID"`
 	Name       string            `json:"name,omitempty"`
 	Metadata   map[string]string `json:"metadata,omitempty"`
 	EnvVars    map[string]string `json:"envVars,omitempty"`
+	// Timeout is how long it lives, in seconds; nil for as long as it is not
+	// removed. Forever says so on the wire, where SDKs that say nothing mean five
+	// minutes.
+	Timeout *int `json:"timeout,omitempty"`
+	Forever bool `json:"forever,omitempty"`
+	// AutoPause pauses it at its end instead of removing it, with AutoPauseMemory
+	// false keeping its disk alone.
+	AutoPause       bool        `json:"autoPause,omitempty"`
+	AutoPauseMemory *bool       `json:"autoPauseMemory,omitempty"`
+	AutoResume      *AutoResume `json:"autoResume,omitempty"`
+	// Secure is what older SDKs ask for. The agent is closed to who has no token
+	// whatever it says.
+	Secure bool `json:"secure,omitempty"`
+	// AllowInternetAccess false denies every destination that Network does not
+	// allow. Without either, the host's policy for new sandboxes counts.
+	AllowInternetAccess *bool    `json:"allow_internet_access,omitempty"`
+	Network             *Network `json:"network,omitempty"`
+}
+
+// AutoResume says whether what is asked of a paused sandbox brings it back.
+type AutoResume struct {
+	Enabled bool `json:"enabled"`
+}
+
+// Network is what a sandbox may talk to and who may talk to it, in the words of
+// E2B's SDKs. The egress policy says the former in more detail.
+type Network struct {
+	// AllowOut are addresses, ranges of them, names, and "*.name"; they win over
+	// DenyOut, which are addresses and ranges.
+	AllowOut []string `json:"allowOut,omitempty"`
+	DenyOut  []string `json:"denyOut,omitempty"`
+	// AllowPublicTraffic false opens ports only to who has the traffic token.
+	AllowPublicTraffic *bool `json:"allowPublicTraffic,omitempty"`
+	// MaskRequestHost is the Host header that services see; ${PORT} stands for
+	// the port.
+	MaskRequestHost string `json:"maskRequestHost,omitempty"`
 }
 
 // Schedule is what is done for a sandbox while nobody looks.
@@ -182,6 +258,18 @@ type PauseRequest struct {
 	// UntilBoot means that the host goes down: the sandbox is resumed once it has
 	// started again.
 	UntilBoot bool `json:"untilBoot,omitempty"`
+	// Memory false keeps the disk alone: the machine boots when it comes back,
+	// which only Resume does.
+	Memory *bool `json:"memory,omitempty"`
+}
+
+// ResumeRequest asks for a paused sandbox to come back.
+type ResumeRequest struct {
+	// Timeout is how long it lives from then on, in seconds, if it has an end at
+	// all; nil for as long as when it was made.
+	Timeout *int `json:"timeout,omitempty"`
+	// Memory false boots it from its disk.
+	Memory *bool `json:"memory,omitempty"`
 }
 
 // ForkRequest asks for sandboxes that go on from one moment of another.
@@ -192,12 +280,27 @@ type ForkRequest struct {
 	Count int `json:"count"`
 	// Name is that of the one, or what numbers are added to; "" makes names up.
 	Name string `json:"name,omitempty"`
+	// Timeout is how long each lives, in seconds; nil for as long as it is not
+	// removed. Forever says so on the wire, where SDKs that say nothing mean 15.
+	Timeout *int `json:"timeout,omitempty"`
+	Forever bool `json:"forever,omitempty"`
+	// All means that there is none of them unless there are all.
+	All bool `json:"all,omitempty"`
+}
+
+// ForkResult is one sandbox that was asked for, or why it is not there.
+type ForkResult struct {
+	Sandbox *Sandbox `json:"sandbox,omitempty"`
+	Error   *Error   `json:"error,omitempty"`
 }
 
 // Snapshot is one moment of a whole machine.
 type Snapshot struct {
-	ID        string    `json:"snapshotID"`
-	Name      string    `json:"name,omitempty"`
+	ID   string `json:"snapshotID"`
+	Name string `json:"name,omitempty"`
+	// Names are those by which sandboxes can be created from it: none for a
+	// snapshot of a timeline.
+	Names     []string  `json:"names"`
 	SandboxID string    `json:"sandboxID"`
 	Parent    string    `json:"parent,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
@@ -215,6 +318,13 @@ type Snapshot struct {
 // SnapshotRequest asks for a snapshot.
 type SnapshotRequest struct {
 	Name string `json:"name,omitempty"`
+	// Timeline makes it one of the sandbox's timeline, to which it can be rolled
+	// back and with which it goes. Without it the snapshot is what sandboxes can
+	// be created from, and outlives its own.
+	Timeline bool `json:"timeline,omitempty"`
+	// Memory false is what SDKs ask for that want the disk alone, which is not
+	// offered.
+	Memory *bool `json:"memory,omitempty"`
 }
 
 // Timeline is the tree of a sandbox's snapshots.
@@ -278,6 +388,21 @@ type Template struct {
 	Sandboxes int `json:"sandboxes"`
 	// Schedule is what sandboxes made from it begin with; nil if there is none.
 	Schedule *Schedule `json:"schedule,omitempty"`
+	// Origin is the sandbox that it is a snapshot of; "" for one that was built.
+	Origin string `json:"origin,omitempty"`
+
+	// What follows is what E2B's clients read of a template.
+	BuildID     string    `json:"buildID"`
+	BuildStatus string    `json:"buildStatus"`
+	BuildCount  int       `json:"buildCount"`
+	SpawnCount  int       `json:"spawnCount"`
+	Public      bool      `json:"public"`
+	Names       []string  `json:"names"`
+	Aliases     []string  `json:"aliases"`
+	EnvdVersion string    `json:"envdVersion"`
+	UpdatedAt   time.Time `json:"updatedAt"`
+	LastSpawned *string   `json:"lastSpawnedAt"`
+	CreatedBy   *string   `json:"createdBy"`
 }
 
 // BuildRequest asks for a template. Nil numbers take the host's defaults.

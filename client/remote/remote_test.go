@@ -87,7 +87,7 @@ func TestBusyDaemonIsAskedAgain(t *testing.T) {
 				tries := 0
 				busy := roundTrip(func(r *http.Request) (*http.Response, error) {
 					b, err := io.ReadAll(r.Body)
-					if err != nil || string(b) != `{"name":"monday"}` {
+					if err != nil || string(b) != `{"name":"monday","timeline":true}` {
 						t.Errorf("try %d sends %q, %v", tries, b, err)
 					}
 					resp := &http.Response{StatusCode: 201, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"snapshotID":"s"}`))}

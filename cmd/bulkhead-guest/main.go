@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkhead/internal/guestd/account"
 	"bulkhead/internal/guestd/ask"
 	"bulkhead/internal/guestd/boot"
 	"bulkhead/internal/guestd/files"
@@ -28,6 +29,9 @@ import (
 	"bulkhead/internal/link"
 	"bulkhead/proto/machine/machineconnect"
 )
+
+// defaultUser is who acts for clients that name nobody, as E2B's SDKs expect.
+const defaultUser = "user"
 
 // version is set by the linker.
 var version = "0.0.0-dev"
@@ -68,8 +72,9 @@ func serve(ctx context.Context, log *slog.Logger) error {
 	if err := m.ShowGeneration(machine.GenerationFile); err != nil { // a damaged guest has to work too
 		log.Warn("programs are not told when to reseed", "err", err)
 	}
-	programs := process.New(process.Options{Env: m.Env, Cgroup: freezer.Work})
-	contents := files.New(files.Options{})
+	users := account.Users{Default: defaultUser}
+	programs := process.New(process.Options{Users: users, Env: m.Env, Cgroup: freezer.Work})
+	contents := files.New(files.Options{Users: users})
 	mux := http.NewServeMux()
 	mux.Handle(machineconnect.NewMachineHandler(m))
 	mux.Handle(programs.Handler())

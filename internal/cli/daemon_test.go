@@ -26,6 +26,7 @@ import (
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/gate"
 )
@@ -89,8 +90,12 @@ func open(dir string) (w *world, shut func() error, err error) {
 		return nil, nil, err
 	}
 	s := server.New(server.Options{
+		E2B: &e2b.API{
+			Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{world: w}, Templates: templates{world: w},
+			Networks: anyNetwork{},
+		},
 		Keys: keyring{keys}, SSH: people,
-		Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{w}, Templates: templates{w},
+		Sandboxes: sandboxes{w, agent}, Power: power{sandboxes: sandboxes{w, agent}}, Snapshots: snapshots{world: w}, Templates: templates{world: w},
 		Events: w.events, EventsVerified: w.verified, Ports: w, Info: w.info, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, stop := context.WithCancel(context.Background())
@@ -178,8 +183,17 @@ func (w *world) DialPort(_ context.Context, ref string, port uint16) (duplex.Con
 // power starts sandboxes; nothing else is asked for.
 type power struct {
 	server.Power
+	beyond
 	sandboxes
 }
+
+// beyond is what the command line does not ask for.
+type beyond struct{ e2b.Power }
+
+// anyNetwork is content with every configuration.
+type anyNetwork struct{ e2b.Networks }
+
+func (anyNetwork) Check(*client.Network, *bool) error { return nil }
 
 func (p power) Start(ctx context.Context, ref string) (client.Sandbox, error) {
 	return p.sandboxes.Start(ctx, ref)
@@ -303,7 +317,10 @@ func (t toAgent) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.agent.Client().Transport.RoundTrip(r)
 }
 
-type snapshots struct{ *world }
+type snapshots struct {
+	e2b.Snapshots
+	*world
+}
 
 func (w snapshots) Take(_ context.Context, ref string, req client.SnapshotRequest) (client.Snapshot, error) {
 	w.mu.Lock()
@@ -376,7 +393,10 @@ func (w snapshots) Rollback(_ context.Context, ref string, req client.RollbackRe
 	return client.RollbackResult{Sandbox: w.sandboxes[t.SandboxID], Snapshot: t.Snapshots[i], DurationMS: 98.7}, nil
 }
 
-type templates struct{ *world }
+type templates struct {
+	e2b.Templates
+	*world
+}
 
 func (w templates) List(context.Context) ([]client.Template, error) {
 	w.mu.Lock()
@@ -414,6 +434,16 @@ func (w templates) SetSchedule(_ context.Context, name string, s client.Schedule
 	t := w.templates[name]
 	t.Schedule = &s
 	w.templates[name] = t
+	return t, nil
+}
+
+func (w templates) Find(_ context.Context, names ...string) (client.Template, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t, ok := w.templates[names[0]]
+	if !ok {
+		return t, fault.New(fault.NotFound, "template not found")
+	}
 	return t, nil
 }
 

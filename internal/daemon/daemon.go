@@ -35,6 +35,7 @@ import (
 	"bulkhead/internal/inside"
 	"bulkhead/internal/jail"
 	"bulkhead/internal/journal"
+	"bulkhead/internal/meter"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
@@ -149,7 +150,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Tokens: safe.tokens, Metrics: counts, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
-		Keys: safe.keys, Vault: safe.vault, Guard: heart.guard, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
+		Keys: safe.keys, Vault: safe.vault, Guard: heart.guard, Meter: heart.meter, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
 	})
 }
 
@@ -230,6 +231,7 @@ type heart struct {
 	templates *template.Builder
 	inside    *inside.Service
 	guard     *caution.Guard
+	meter     *meter.Meter
 }
 
 // teamOf is Team, and knows none before there is a heart.
@@ -273,11 +275,13 @@ func (d *Daemon) heart(p parts) (*heart, error) {
 		Machines: runner, Templates: prepared, Store: store.Records{Rows: p.db.Sandboxes()},
 		Events: p.events, Limits: limits(d.Config.Limits), Clock: d.Clock, Log: d.Log,
 	})
-	return &heart{
+	h := &heart{
 		Manager: manager, templates: prepared,
 		inside: &inside.Service{Sandboxes: manager, Event: p.events.Append, Clock: d.Clock, Log: d.Log},
 		guard:  &caution.Guard{Sandboxes: manager, Event: p.events.Append, Clock: d.Clock, Log: d.Log},
-	}, nil
+	}
+	h.meter = &meter.Meter{Machines: metered{h}, Clock: d.Clock, Log: d.Log}
+	return h, nil
 }
 
 // jail makes the jail that VMMs run in.

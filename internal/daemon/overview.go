@@ -33,7 +33,11 @@ type source struct {
 }
 
 func (s source) Sandboxes(ctx context.Context) ([]client.Sandbox, error) {
-	return s.o.Sandboxes.List(auth.With(ctx, auth.Operator()))
+	all, err := s.o.E2B.Sandboxes.List(auth.With(ctx, auth.Operator()))
+	for i := range all {
+		all[i].AgentToken, all[i].TrafficToken = "", "" // a watcher may be one who only looks
+	}
+	return all, err
 }
 
 func (s source) Pending(ctx context.Context) ([]client.EgressQuestion, error) {

@@ -12,6 +12,7 @@ import (
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
 	"bulkhead/internal/guest"
+	"bulkhead/internal/meter"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
@@ -24,9 +25,10 @@ import (
 func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop func()) {
 	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log, Short: reclaim.Short}
 	ticks, end := d.Ticks, func() {}
+	var ends <-chan time.Time
 	if ticks == nil {
-		ticker := time.NewTicker(reclaim.Every)
-		ticks, end = ticker.C, ticker.Stop
+		ticker, often := time.NewTicker(reclaim.Every), time.NewTicker(reclaim.EveryEnd)
+		ticks, ends, end = ticker.C, often.C, func() { ticker.Stop(); often.Stop() }
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
@@ -36,6 +38,9 @@ func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop fu
 			case <-ticks:
 				keeper.Look(ctx)
 				dog.Look(ctx)
+				t.meter.Look(ctx)
+			case <-ends:
+				keeper.End(ctx)
 			case <-ctx.Done():
 				return
 			}
@@ -112,6 +117,17 @@ func (t tended) Tended(ctx context.Context) []reclaim.Tended {
 	return all
 }
 
+// Ended implements reclaim.Sandboxes.
+func (t tended) Ended(now time.Time) []string {
+	var ids []string
+	for _, s := range t.List() {
+		if e := s.Schedule.Expires; !e.IsZero() && !now.Before(e) {
+			ids = append(ids, string(s.ID))
+		}
+	}
+	return ids
+}
+
 func (t tended) use(s sandbox.Scheduled) (reclaim.Use, error) {
 	cpu, err := reclaim.ProcessorTime(s.PID)
 	if err != nil {
@@ -165,4 +181,38 @@ func (t tended) Expire(ctx context.Context, id string) error {
 func (t tended) Pause(ctx context.Context, id string) error {
 	t.log.InfoContext(ctx, "machine is idle", "sandbox", id)
 	return t.PauseIdle(ctx, id)
+}
+
+// metered is what the Meter reads.
+type metered struct{ *heart }
+
+func (m metered) Running() []string {
+	var ids []string
+	for _, s := range m.List() {
+		if s.State == lifecycle.Running {
+			ids = append(ids, string(s.ID))
+		}
+	}
+	return ids
+}
+
+func (m metered) Exists(id string) bool {
+	_, err := m.Get(id)
+	return err == nil
+}
+
+func (m metered) Read(ctx context.Context, id string) (meter.Reading, error) {
+	transport, err := m.Probe(ctx, id)
+	if err != nil {
+		return meter.Reading{}, err
+	}
+	s, err := guest.Stats(ctx, transport)
+	if err != nil {
+		return meter.Reading{}, err
+	}
+	return meter.Reading{
+		CPUs: int(s.GetCpuCount()), CPUBusy: time.Duration(s.GetCpuBusyNanos()),
+		MemTotal: int64(s.GetMemTotalBytes()), MemUsed: int64(s.GetMemUsedBytes()), MemCache: int64(s.GetMemCacheBytes()),
+		DiskTotal: int64(s.GetDiskTotalBytes()), DiskUsed: int64(s.GetDiskUsedBytes()),
+	}, nil
 }

@@ -160,6 +160,16 @@ func MemoryUsed(ctx context.Context, transport http.RoundTripper) (mib int, err 
 	return int(r.Msg.GetMemUsedBytes() >> 20), nil
 }
 
+// Stats asks a guest what it uses of its machine, by the transport of its
+// session. Nothing that it says is certain.
+func Stats(ctx context.Context, transport http.RoundTripper) (*machine.StatsResponse, error) {
+	r, err := machineService(transport).Stats(ctx, connect.NewRequest(&machine.StatsRequest{}))
+	if err != nil {
+		return nil, fmt.Errorf("ask for counters: %w", err)
+	}
+	return r.Msg, nil
+}
+
 // maxWalked bounds how many files a guest can say that it has, maxBatch the
 // bytes of one message about them.
 const (

@@ -24,6 +24,10 @@ import (
 // Every is how often a Keeper should look.
 const Every = 10 * time.Second
 
+// EveryEnd is how often a Keeper should look for sandboxes that have had their
+// time.
+const EveryEnd = time.Second
+
 // idleShare is how much of one CPU the VMM of an idle machine may take. A
 // Debian guest at rest takes 0.5 %, measured under a translator.
 const idleShare = 0.08
@@ -60,6 +64,8 @@ type Tended struct {
 type Sandboxes interface {
 	// Tended lists all sandboxes.
 	Tended(ctx context.Context) []Tended
+	// Ended lists those that have had their time.
+	Ended(now time.Time) []string
 	// Snapshot takes a scheduled snapshot, and removes those that are not to be
 	// kept any more.
 	Snapshot(ctx context.Context, id string, keep schedule.Keep) error
@@ -110,7 +116,7 @@ func (k *Keeper) Look(ctx context.Context) {
 	for _, m := range k.Sandboxes.Tended(ctx) {
 		switch {
 		case !m.Schedule.Expires.IsZero() && !now.Before(m.Schedule.Expires):
-			k.try(ctx, "sandbox whose time is over stays", m.ID, k.Sandboxes.Expire)
+			k.try(ctx, stays, m.ID, k.Sandboxes.Expire)
 		case m.Running:
 			k.tend(ctx, now, m, k.see(before[m.ID], m, now))
 		case m.Suspended:
@@ -121,6 +127,16 @@ func (k *Keeper) Look(ctx context.Context) {
 	}
 	k.looked = true
 }
+
+// End does what is due with the sandboxes that have had their time.
+func (k *Keeper) End(ctx context.Context) {
+	for _, id := range k.Sandboxes.Ended(k.Clock()) {
+		k.try(ctx, stays, id, k.Sandboxes.Expire)
+	}
+}
+
+// stays is what is said of a sandbox that does not end.
+const stays = "sandbox whose time is over stays"
 
 func (k *Keeper) try(ctx context.Context, otherwise, id string, do func(context.Context, string) error) {
 	if err := do(ctx, id); err != nil {

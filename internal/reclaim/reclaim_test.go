@@ -31,6 +31,13 @@ func (w *world) Tended(context.Context) []reclaim.Tended {
 	return []reclaim.Tended{m}
 }
 
+func (w *world) Ended(now time.Time) []string {
+	if e := w.machine.Schedule.Expires; e.IsZero() || now.Before(e) {
+		return nil
+	}
+	return []string{w.machine.ID}
+}
+
 func (w *world) Snapshot(context.Context, string, schedule.Keep) error {
 	w.done = append(w.done, w.now.Format("15:04")+" snapshot")
 	if w.failing {
@@ -249,5 +256,17 @@ func TestNoSchedule(t *testing.T) {
 	w.spend(k, 100, rest)
 	if len(w.done) > 0 {
 		t.Errorf("done is %v", w.done)
+	}
+}
+
+// Who has had its time is not kept waiting for the next look at everything.
+func TestEnd(t *testing.T) {
+	w, k := newWorld(schedule.Schedule{Expires: time.Unix(90, 0)})
+	for range 5 {
+		w.now = w.now.Add(30 * time.Second)
+		k.End(t.Context())
+	}
+	if want := []string{"00:01 expire"}; !slices.Equal(w.done, want) {
+		t.Errorf("done is %v, want %v", w.done, want)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lease"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/name"
 )
@@ -24,32 +25,37 @@ type ForkSpec struct {
 	// Name is a DNS label, to which numbers are added if there are several; ""
 	// makes names up.
 	Name string
+	// Lease is how a client has them; nil for as long as it likes.
+	Lease *lease.Lease
+	// Partial keeps those that come to be when others do not.
+	Partial bool
 }
 
 // Fork makes new sandboxes from one moment of another, side by side. Each has
 // an identity of its own and may talk to what the other may; a source that
-// runs goes on. On error there is none of them.
-func (m *Manager) Fork(ctx context.Context, ref string, spec ForkSpec) ([]Record, error) {
+// runs goes on. On error there is none of them; with spec.Partial, errs has one
+// for each, nil where made has a sandbox.
+func (m *Manager) Fork(ctx context.Context, ref string, spec ForkSpec) (made []Record, errs []error, err error) {
 	source, err := m.find(ref)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if spec.Count < 1 || spec.Count > maxForks {
-		return nil, fault.New(fault.Invalid, "%d forks at once are not 1 to %d", spec.Count, maxForks)
+		return nil, nil, fault.New(fault.Invalid, "%d forks at once are not 1 to %d", spec.Count, maxForks)
 	}
 	snap, drop, err := m.forkPoint(ctx, source, spec.Snapshot)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer drop()
 	if err := m.loadable(ctx, snap); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	forks, err := m.reserveForks(source, spec)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return m.forkAll(ctx, source, snap, forks)
+	return m.forkAll(ctx, source, birth{from: snap.ID, origin: source.record().ID}, offspring{forks, spec.Partial})
 }
 
 // forkPoint returns the snapshot that forks start from. drop removes it if it
@@ -106,7 +112,7 @@ func (m *Manager) reserveForks(source *box, spec ForkSpec) (forks []*box, err er
 		if err == nil {
 			b, err = m.reserve(Record{
 				Team: from.Team, Name: as, Template: from.Template, Size: from.Size, DiskMiB: from.DiskMiB,
-				Identity: Identity{Env: from.Identity.Env}, Metadata: from.Metadata, Ingress: from.Ingress,
+				Identity: Identity{Env: from.Identity.Env}, Metadata: from.Metadata, Lease: spec.Lease, Asked: from.Asked, Ingress: from.Ingress,
 			})
 		}
 		if err != nil {
@@ -120,23 +126,30 @@ func (m *Manager) reserveForks(source *box, spec ForkSpec) (forks []*box, err er
 	return forks, nil
 }
 
-// forkAll starts all forks, or leaves none.
-func (m *Manager) forkAll(ctx context.Context, source *box, snap pool.Snapshot, forks []*box) ([]Record, error) {
+// offspring are forks that are about to be.
+type offspring struct {
+	forks   []*box
+	partial bool
+}
+
+// forkAll starts all forks, or leaves none unless some are enough.
+func (m *Manager) forkAll(ctx context.Context, source *box, by birth, o offspring) (made []Record, errs []error, err error) {
 	ctx, cancel := m.underLife(ctx)
 	defer cancel()
-	errs := make([]error, len(forks))
+	errs, made = make([]error, len(o.forks)), make([]Record, len(o.forks))
 	var all sync.WaitGroup
-	for i, b := range forks {
+	for i, b := range o.forks {
 		all.Go(func() {
-			if errs[i] = b.create(ctx, snap.ID, source.record().ID); errs[i] != nil {
+			if errs[i] = b.create(ctx, by); errs[i] != nil && !o.partial {
 				cancel()
 			}
 		})
 	}
 	all.Wait()
-	err := errors.Join(errs...)
-	var made []Record
-	for i, b := range forks {
+	if !o.partial {
+		err = errors.Join(errs...)
+	}
+	for i, b := range o.forks {
 		if errs[i] != nil {
 			m.giveUp(b)
 			continue
@@ -146,13 +159,13 @@ func (m *Manager) forkAll(ctx context.Context, source *box, snap pool.Snapshot, 
 			b.do(m.life, lifecycle.Remove, b.remove) // what it leaves, the next start finds
 			continue
 		}
-		made = append(made, b.record())
+		made[i] = b.record()
 		m.Events.Append(ctx, "sandbox.forked", string(source.record().ID), map[string]string{
-			"fork": string(b.record().ID), "name": b.record().Name, "snapshot": string(snap.ID),
+			"fork": string(b.record().ID), "name": b.record().Name, "snapshot": string(by.from),
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("fork sandbox %s: %w", source.record().Name, err)
+		return nil, nil, fmt.Errorf("fork sandbox %s: %w", source.record().Name, err)
 	}
-	return made, nil
+	return made, errs, nil
 }

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/capacity"
+	"bulkhead/internal/sandbox/lease"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/name"
@@ -101,7 +103,12 @@ type CreateSpec struct {
 	Name     string
 	Env      map[string]string
 	Metadata map[string]string
-	Ingress  Ingress
+	// Lease, Asked and Ingress are as in a Record.
+	Lease   *lease.Lease
+	Asked   json.RawMessage
+	Ingress Ingress
+	// Ready is called before the machine runs, unless it is nil.
+	Ready func(ID) error
 }
 
 // Create makes a sandbox from a template and returns when its guest runs and
@@ -121,16 +128,16 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	}
 	b, err := m.reserve(Record{
 		Team: spec.Team,
-		Name: cmp.Or(spec.Name, name.Derived(t.Name)), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
+		Name: cmp.Or(spec.Name, name.Derived(t.Label())), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
 		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Schedule: t.Schedule,
-		Ingress: spec.Ingress,
+		Lease: spec.Lease, Asked: spec.Asked, Ingress: spec.Ingress,
 	})
 	if err != nil {
 		return Record{}, err
 	}
 	ctx, cancel := m.underLife(ctx)
 	defer cancel()
-	if err := b.create(ctx, t.Snapshot, ""); err != nil {
+	if err := b.create(ctx, birth{from: t.Snapshot, ready: spec.Ready}); err != nil {
 		m.giveUp(b)
 		return Record{}, fmt.Errorf("create sandbox %s: %w", b.record().Name, err)
 	}

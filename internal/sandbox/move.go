@@ -95,5 +95,5 @@ func (m *Manager) importInto(ctx context.Context, b *box, c Cargo) error {
 	if err != nil {
 		return errors.Join(err, m.discard(context.WithoutCancel(ctx), rec.ID))
 	}
-	return b.create(ctx, snap.ID, "")
+	return b.create(ctx, birth{from: snap.ID})
 }

@@ -25,10 +25,18 @@ const (
 	CauseInside         = "inside" // the machine has asked for it
 )
 
-// create makes the machine of a new sandbox from a snapshot and starts it. It
-// may talk to what origin may, unless that is "". On error nothing of it is
-// left.
-func (b *box) create(ctx context.Context, from pool.SnapshotID, origin ID) (err error) {
+// birth is what a sandbox is made from.
+type birth struct {
+	from pool.SnapshotID
+	// origin is the sandbox whose network policy it gets; "" for none.
+	origin ID
+	// ready is called before the machine runs, unless it is nil.
+	ready func(ID) error
+}
+
+// create makes the machine of a new sandbox and starts it. On error nothing of
+// it is left.
+func (b *box) create(ctx context.Context, by birth) (err error) {
 	rec := b.record()
 	var undo unwind.Stack
 	defer func() {
@@ -44,19 +52,25 @@ func (b *box) create(ctx context.Context, from pool.SnapshotID, origin ID) (err 
 	if err := b.m.Machines.Claim(ctx, b.poolID()); err != nil {
 		return err
 	}
-	if origin != "" {
-		if err := b.m.Machines.Network.Inherit(ctx, string(origin), string(rec.ID)); err != nil {
+	if by.origin != "" {
+		if err := b.m.Machines.Network.Inherit(ctx, string(by.origin), string(rec.ID)); err != nil {
 			return err
 		}
 	}
-	if _, err := b.m.Machines.Pool.NewMachine(ctx, b.poolID(), from); err != nil {
+	if by.ready != nil {
+		if err := by.ready(rec.ID); err != nil {
+			return err
+		}
+	}
+	if _, err := b.m.Machines.Pool.NewMachine(ctx, b.poolID(), by.from); err != nil {
 		return err
 	}
-	l, err := b.m.Machines.Restore(ctx, b.poolID(), rec.Size, rec.Identity.proto())
+	l, err := b.m.Machines.Restore(ctx, b.poolID(), rec.Size, rec.identity())
 	if err != nil {
 		return err
 	}
 	b.put(l)
+	b.begin(0)
 	b.settle(ctx, lifecycle.Started, "")
 	return nil
 }
@@ -82,8 +96,10 @@ func (b *box) snapshot(ctx context.Context, meta pool.Meta) (snap pool.Snapshot,
 	if err != nil {
 		return snap, b.explain("snapshot", err)
 	}
-	b.setHead(snap.ID)
-	b.took(snap.Created)
+	if snap.Sandbox != "" { // it is the sandbox's own
+		b.setHead(snap.ID)
+		b.took(snap.Created)
+	}
 	b.log.InfoContext(ctx, "snapshot taken", "snapshot", string(snap.ID), "stopped", at.Stopped, "frozen", at.Frozen)
 	fields := map[string]string{"snapshot": string(snap.ID), "name": meta.Name, "cause": meta.Cause, "stopped": at.Stopped.String()}
 	if what := meta.Labels[pool.LabelWhat]; what != "" {
@@ -119,6 +135,7 @@ func (b *box) rollback(ctx context.Context, snap pool.Snapshot) (took time.Durat
 	took = b.m.Clock().Sub(began)
 	b.put(l)
 	b.setHead(snap.ID)
+	b.beginAgain()
 	b.settle(ctx, lifecycle.Started, "")
 	b.m.Events.Append(ctx, "sandbox.rolled_back", string(rec.ID), map[string]string{"snapshot": string(snap.ID), "took": took.String()})
 	return took, nil
@@ -137,7 +154,7 @@ func (b *box) start(ctx context.Context) (err error) {
 	if err := b.halt(ctx); err != nil {
 		return err
 	}
-	l, err := b.m.Machines.Boot(ctx, b.poolID(), rec.Size, rec.Identity.proto())
+	l, err := b.m.Machines.Boot(ctx, b.poolID(), rec.Size, rec.identity())
 	if err != nil {
 		return err
 	}

@@ -4,24 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/live"
 )
 
+// PauseSpec says how a machine is paused.
+type PauseSpec struct {
+	// Stay means that only Resume ends it, as with a lease that does not wake.
+	Stay bool
+	// Cold means that its disk alone counts: it boots when it comes back.
+	Cold bool
+}
+
 // Pause writes a running machine out and ends its VMM: nothing of it is left on
-// the host but a snapshot. Whatever is asked of it later resumes it, unless
-// stay says that only Resume does.
-func (m *Manager) Pause(ctx context.Context, ref string, stay bool) (Sandbox, error) {
-	return m.ask(ctx, ref, lifecycle.Pause, func(b *box, ctx context.Context) error { return b.pause(ctx, stay) })
+// the host but a snapshot. Whatever is asked of it later resumes it, unless it
+// is to stay.
+func (m *Manager) Pause(ctx context.Context, ref string, spec PauseSpec) (Sandbox, error) {
+	return m.ask(ctx, ref, lifecycle.Pause, func(b *box, ctx context.Context) error { return b.pause(ctx, spec) })
 }
 
 // PauseUntilBoot pauses a sandbox like Pause, and has it resumed once the host
 // has started again.
 func (m *Manager) PauseUntilBoot(ctx context.Context, ref string) (Sandbox, error) {
 	return m.ask(ctx, ref, lifecycle.Pause, func(b *box, ctx context.Context) error {
-		if err := b.pause(ctx, false); err != nil {
+		if err := b.pause(ctx, PauseSpec{}); err != nil {
 			return err
 		}
 		b.mu.Lock()
@@ -43,13 +53,21 @@ func (m *Manager) PauseIdle(ctx context.Context, ref string) error {
 			b.settle(ctx, lifecycle.Ended, "")
 			return fault.New(fault.WrongState, "sandbox %s is in use", b.record().Name)
 		}
-		return b.pause(ctx, false)
+		return b.pause(ctx, PauseSpec{})
 	})
+}
+
+// ResumeSpec says how a machine comes back.
+type ResumeSpec struct {
+	// Term is how long its lease lasts from then on; 0 for the lease's own.
+	Term time.Duration
+	// Cold boots it from its disk.
+	Cold bool
 }
 
 // Resume brings a paused machine back where it was, or has a suspended one go
 // on.
-func (m *Manager) Resume(ctx context.Context, ref string) (Sandbox, error) {
+func (m *Manager) Resume(ctx context.Context, ref string, spec ResumeSpec) (Sandbox, error) {
 	b, err := m.find(ref)
 	if err != nil {
 		return Sandbox{}, err
@@ -57,7 +75,7 @@ func (m *Manager) Resume(ctx context.Context, ref string) (Sandbox, error) {
 	if b.record().State == lifecycle.Suspended {
 		return m.ask(ctx, ref, lifecycle.Wake, (*box).goOn)
 	}
-	return m.ask(ctx, ref, lifecycle.Resume, (*box).resume)
+	return m.ask(ctx, ref, lifecycle.Resume, func(b *box, ctx context.Context) error { return b.resume(ctx, spec) })
 }
 
 // Wake has a sandbox go on that is suspended, or paused and may be woken; it
@@ -72,7 +90,7 @@ func (m *Manager) Wake(ctx context.Context, ref string) error {
 
 func (b *box) wake(ctx context.Context) error {
 	rec := b.record()
-	event, do := lifecycle.Resume, b.resume
+	event, do := lifecycle.Resume, func(ctx context.Context) error { return b.resume(ctx, ResumeSpec{}) }
 	switch rec.State {
 	case lifecycle.Suspending, lifecycle.Suspended:
 		event, do = lifecycle.Wake, b.goOn
@@ -94,7 +112,7 @@ func (b *box) wake(ctx context.Context) error {
 // pause writes the machine out, then ends it. Once it is recorded as paused the
 // snapshot is all that counts: a VMM that a crash leaves is ended at the next
 // start.
-func (b *box) pause(ctx context.Context, stay bool) (err error) {
+func (b *box) pause(ctx context.Context, spec PauseSpec) (err error) {
 	rec := b.record()
 	began := b.m.Clock()
 	snap, err := b.writeOut(ctx)
@@ -107,7 +125,8 @@ func (b *box) pause(ctx context.Context, stay bool) (err error) {
 		return b.explain("pause", err)
 	}
 	b.mu.Lock()
-	b.rec.Head, b.rec.Stay = snap.ID, stay
+	b.rec.Head, b.rec.Cold, b.rec.Stay = snap.ID, spec.Cold, spec.Stay || rec.Lease.Stays() || spec.Cold
+	b.rec.Schedule = rec.Lease.Suspend(b.rec.Schedule)
 	b.mu.Unlock()
 	b.took(snap.Created)
 	b.settle(ctx, lifecycle.WrittenOut, "")
@@ -130,9 +149,9 @@ func (b *box) writeOut(ctx context.Context) (pool.Snapshot, error) {
 	return b.m.Machines.WriteOut(ctx, b.machine(), b.poolID(), b.meta("", causePause))
 }
 
-// resume starts the machine from the snapshot that it was paused into. On error
-// it is paused as before.
-func (b *box) resume(ctx context.Context) (err error) {
+// resume starts the machine from the snapshot that it was paused into, or boots
+// it from that snapshot's disk. On error it is paused as before.
+func (b *box) resume(ctx context.Context, spec ResumeSpec) (err error) {
 	rec := b.record()
 	began := b.m.Clock()
 	defer func() {
@@ -144,14 +163,35 @@ func (b *box) resume(ctx context.Context) (err error) {
 	if _, err := b.m.Machines.Pool.Rollback(ctx, b.poolID(), rec.Head); err != nil {
 		return err
 	}
-	l, err := b.m.Machines.Restore(ctx, b.poolID(), rec.Size, nil)
+	var l *live.Machine
+	if spec.Cold || rec.Cold {
+		l, err = b.m.Machines.Boot(ctx, b.poolID(), rec.Size, rec.identity())
+	} else {
+		l, err = b.m.Machines.Restore(ctx, b.poolID(), rec.Size, nil)
+	}
 	if err != nil {
 		return err
 	}
 	b.put(l)
+	b.begin(spec.Term)
 	b.settle(ctx, lifecycle.Started, "")
 	b.m.Events.Append(ctx, "sandbox.resumed", string(rec.ID), map[string]string{"took": b.m.Clock().Sub(began).String()})
 	return nil
+}
+
+// begin puts the end of a lease to where it belongs when its machine comes up.
+func (b *box) begin(term time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rec.Cold = false
+	b.rec.Schedule = b.rec.Lease.Begin(b.rec.Schedule, b.m.Clock(), term)
+}
+
+// beginAgain has a lease go on that ended with its machine.
+func (b *box) beginAgain() {
+	if b.record().Schedule.Expires.IsZero() {
+		b.begin(0)
+	}
 }
 
 // meta describes a snapshot of the machine as it is now.

@@ -19,9 +19,12 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
 	"time"
 
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lease"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/name"
@@ -58,6 +61,8 @@ type Record struct {
 	Metadata map[string]string
 	// Stay means that a pause ends by Resume alone.
 	Stay bool
+	// Cold means that of a paused machine the disk alone counts.
+	Cold bool
 	// Ingress is how its own ports may be reached.
 	Ingress Ingress
 	// Returns means that it is paused because the host goes down, and is resumed
@@ -65,6 +70,23 @@ type Record struct {
 	Returns bool
 	// Schedule is what is done for it while nobody looks.
 	Schedule schedule.Schedule
+	// Lease is how its client has it; nil for as long as it likes.
+	Lease *lease.Lease
+	// Asked is what the client's request said that means nothing here. It is
+	// kept, and passed on to forks.
+	Asked json.RawMessage
+}
+
+// identity is what the guest is told of itself. Programs that were written for
+// E2B find the variables by which they know a sandbox; no client's own can take
+// their place.
+func (r Record) identity() *machine.Identity {
+	env := maps.Clone(r.Identity.Env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	env["E2B_SANDBOX"], env["E2B_SANDBOX_ID"], env["E2B_TEMPLATE_ID"] = "true", string(r.ID), r.Template
+	return &machine.Identity{Hostname: r.Identity.Hostname, MachineId: r.Identity.MachineID, Env: env}
 }
 
 // Ingress is how what serves in a sandbox may be reached from outside, by those
@@ -85,10 +107,6 @@ type Identity struct {
 	Env       map[string]string `json:"env,omitempty"`
 }
 
-func (i Identity) proto() *machine.Identity {
-	return &machine.Identity{Hostname: i.Hostname, MachineId: i.MachineID, Env: i.Env}
-}
-
 // Store keeps records. Save replaces the record of the same id as one step;
 // it returns a fault.Exists error for a name that another record of the team has.
 type Store interface {
@@ -101,6 +119,9 @@ type Store interface {
 type Templates interface {
 	// Get returns the template of a name, or a fault.NotFound error.
 	Get(ctx context.Context, name string) (template.Template, error)
+	// Publish makes t the template of its name, in place of an older one. On
+	// error its snapshot is gone.
+	Publish(ctx context.Context, t template.Template) error
 	// Sweep removes what interrupted builds left, given all machines.
 	Sweep(ctx context.Context, machines []pool.MachineID) error
 }

@@ -23,7 +23,7 @@ func TestSuspendedIsWoken(t *testing.T) {
 		"a request": request,
 		"a wake":    func(ctx context.Context, m *sandbox.Manager) error { return m.Wake(ctx, "web") },
 		"a resume": func(ctx context.Context, m *sandbox.Manager) error {
-			_, err := m.Resume(ctx, "web")
+			_, err := m.Resume(ctx, "web", sandbox.ResumeSpec{})
 			return err
 		},
 		"another schedule": func(ctx context.Context, m *sandbox.Manager) error {

@@ -2,9 +2,12 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
+	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lease"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/risk"
 	"bulkhead/internal/sandbox/schedule"
@@ -20,11 +23,7 @@ func (m *Manager) SetSchedule(ctx context.Context, ref string, s schedule.Schedu
 		return Sandbox{}, err
 	}
 	return m.ask(ctx, ref, lifecycle.Adjust, func(b *box, ctx context.Context) error {
-		b.mu.Lock()
-		b.rec.Schedule = s
-		rec := b.rec
-		b.mu.Unlock()
-		return m.Store.Save(ctx, rec)
+		return b.change(ctx, func(r *Record) { r.Schedule = s })
 	})
 }
 
@@ -52,19 +51,54 @@ func (m *Manager) Scheduled() []Scheduled {
 	return all
 }
 
-// Expire does what is to be done with a sandbox that has had its time. That is
-// over then: one that is woken after it runs on.
+// SetEnd changes when the time of a running sandbox is over. One without a lease
+// has one from then on.
+func (m *Manager) SetEnd(ctx context.Context, ref string, end lease.End) (Sandbox, error) {
+	return m.ask(ctx, ref, lifecycle.Adjust, func(b *box, ctx context.Context) error {
+		rec := b.record()
+		if rec.State != lifecycle.Running {
+			return fault.New(fault.WrongState, "sandbox %s is %s: its time does not run", rec.Name, rec.State)
+		}
+		l, s, changed := end.Apply(rec.Lease, rec.Schedule, m.Clock())
+		if !changed {
+			return nil
+		}
+		return b.change(ctx, func(r *Record) { r.Lease, r.Schedule = l, s })
+	})
+}
+
+// SetAsked changes what is kept of what a client has asked for.
+func (m *Manager) SetAsked(ctx context.Context, ref string, asked json.RawMessage) error {
+	_, err := m.ask(ctx, ref, lifecycle.Adjust, func(b *box, ctx context.Context) error {
+		return b.change(ctx, func(r *Record) { r.Asked = asked })
+	})
+	return err
+}
+
+// change changes and stores the record. Only the owner calls it.
+func (b *box) change(ctx context.Context, f func(*Record)) error {
+	b.mu.Lock()
+	f(&b.rec)
+	rec := b.rec
+	b.mu.Unlock()
+	return b.m.Store.Save(ctx, rec)
+}
+
+// Expire does what is to be done with a sandbox that has had its time, if it
+// still has. That is over then: one that is woken after it runs on.
 func (m *Manager) Expire(ctx context.Context, ref string) error {
 	b, err := m.find(ref)
 	if err != nil {
 		return err
 	}
 	rec := b.record()
-	if rec.Schedule.Expiry == schedule.Remove {
+	switch {
+	case rec.Schedule.Expires.IsZero() || m.Clock().Before(rec.Schedule.Expires):
+		return nil // somebody has asked for more just now
+	case rec.Schedule.Expiry == schedule.Remove:
 		return m.Remove(ctx, ref)
-	}
-	if rec.State == lifecycle.Running || rec.State == lifecycle.Suspended {
-		if _, err := m.Pause(ctx, ref, false); err != nil {
+	case rec.State == lifecycle.Running || rec.State == lifecycle.Suspended:
+		if _, err := m.Pause(ctx, ref, PauseSpec{Cold: rec.Lease.EndsCold()}); err != nil {
 			return err
 		}
 	}

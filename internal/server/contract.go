@@ -19,16 +19,13 @@ import (
 //
 // Errors of all interfaces carry a fault.Kind; it decides the HTTP status.
 
-// Sandboxes is what can be done with sandboxes as such.
+// Sandboxes is what can be done with sandboxes as such; what E2B has too is in
+// package e2b.
 type Sandboxes interface {
 	// Resolve returns the whole id of a sandbox that who is asking (package
 	// auth) sees, or fault.NotFound. All else here is about whole ids.
 	Resolve(ctx context.Context, ref string) (id string, err error)
-	// List returns every sandbox that who is asking sees, oldest first.
-	List(ctx context.Context) ([]client.Sandbox, error)
-	Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error)
 	Get(ctx context.Context, ref string) (client.Sandbox, error)
-	Remove(ctx context.Context, ref string) error
 	// Console returns the folder that holds the sandbox's console: console.log
 	// and, once that grew too large and was renamed, console.log.1. Neither
 	// need exist. What is in the files is the guest's.
@@ -43,24 +40,17 @@ type Sandboxes interface {
 
 // Power is what can be done with the machines of sandboxes.
 type Power interface {
-	// Pause writes a running sandbox out. What is asked of it later wakes it.
-	Pause(ctx context.Context, ref string, req client.PauseRequest) (client.Sandbox, error)
-	// Resume brings a paused sandbox back where it was.
-	Resume(ctx context.Context, ref string) (client.Sandbox, error)
 	// Start starts a stopped or crashed sandbox from power-on.
 	Start(ctx context.Context, ref string) (client.Sandbox, error)
 	// Restart ends a machine, if it runs, and starts it from power-on.
 	Restart(ctx context.Context, ref string) (client.Sandbox, error)
 	// SetSchedule changes what is done for a sandbox while nobody looks.
 	SetSchedule(ctx context.Context, ref string, s client.Schedule) (client.Sandbox, error)
-	// Fork makes new sandboxes from one moment of another.
-	Fork(ctx context.Context, ref string, req client.ForkRequest) ([]client.Sandbox, error)
 }
 
 // Snapshots is what can be done with the timeline of a sandbox. A snapshot is
 // named by its id, a unique prefix of one, or its name.
 type Snapshots interface {
-	Take(ctx context.Context, ref string, req client.SnapshotRequest) (client.Snapshot, error)
 	Remove(ctx context.Context, ref, snapshot string) error
 	Timeline(ctx context.Context, ref string) (client.Timeline, error)
 	Rollback(ctx context.Context, ref string, req client.RollbackRequest) (client.RollbackResult, error)
@@ -149,14 +139,12 @@ type Parcels interface {
 
 // Templates is what can be done with templates.
 type Templates interface {
-	List(ctx context.Context) ([]client.Template, error)
 	// Build tells progress of each step and each line of output, one call at
 	// a time, and returns the template. progress may be slow. A cancelled
 	// build leaves nothing.
 	Build(ctx context.Context, req client.BuildRequest, progress func(client.BuildEvent)) (client.Template, error)
 	// SetSchedule changes what sandboxes begin with that are made from now on.
 	SetSchedule(ctx context.Context, name string, req client.Schedule) (client.Template, error)
-	Remove(ctx context.Context, name string) error
 }
 
 // Events returns recorded events in order. It ends after the last one or, if

@@ -17,6 +17,7 @@ import (
 	"bulkhead/internal/duplex"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/entry"
 	"bulkhead/internal/server/ingress"
 	"bulkhead/internal/server/quota"
@@ -24,15 +25,16 @@ import (
 
 // fakeSandboxes answers with what a test puts into its fields.
 type fakeSandboxes struct {
+	e2b.Power // nil: the rest is not asked for
 	list      func(context.Context) ([]client.Sandbox, error)
 	create    func(context.Context, client.CreateRequest) (client.Sandbox, error)
 	get       func(context.Context, string) (client.Sandbox, error)
 	start     func(context.Context, string) (client.Sandbox, error)
 	restart   func(context.Context, string) (client.Sandbox, error)
 	pause     func(context.Context, string, client.PauseRequest) (client.Sandbox, error)
-	resume    func(context.Context, string) (client.Sandbox, error)
+	resume    func(context.Context, string, client.ResumeRequest) (client.Sandbox, error)
 	schedule  func(context.Context, string, client.Schedule) (client.Sandbox, error)
-	fork      func(context.Context, string, client.ForkRequest) ([]client.Sandbox, error)
+	fork      func(context.Context, string, client.ForkRequest) ([]client.Sandbox, []error, error)
 	remove    func(context.Context, string) error
 	console   func(context.Context, string) (string, error)
 	resolve   func(context.Context, string) (string, error)
@@ -63,13 +65,13 @@ func (f fakeSandboxes) Restart(ctx context.Context, ref string) (client.Sandbox,
 func (f fakeSandboxes) Pause(ctx context.Context, ref string, r client.PauseRequest) (client.Sandbox, error) {
 	return f.pause(ctx, ref, r)
 }
-func (f fakeSandboxes) Resume(ctx context.Context, ref string) (client.Sandbox, error) {
-	return f.resume(ctx, ref)
+func (f fakeSandboxes) Resume(ctx context.Context, ref string, r client.ResumeRequest) (client.Sandbox, error) {
+	return f.resume(ctx, ref, r)
 }
 func (f fakeSandboxes) SetSchedule(ctx context.Context, ref string, r client.Schedule) (client.Sandbox, error) {
 	return f.schedule(ctx, ref, r)
 }
-func (f fakeSandboxes) Fork(ctx context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, error) {
+func (f fakeSandboxes) Fork(ctx context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, []error, error) {
 	return f.fork(ctx, ref, r)
 }
 func (f fakeSandboxes) Remove(ctx context.Context, ref string) error { return f.remove(ctx, ref) }
@@ -81,11 +83,12 @@ func (f fakeSandboxes) Transport(ctx context.Context, ref string) (http.RoundTri
 }
 
 type fakeSnapshots struct {
-	take     func(context.Context, string, client.SnapshotRequest) (client.Snapshot, error)
-	remove   func(context.Context, string, string) error
-	timeline func(context.Context, string) (client.Timeline, error)
-	rollback func(context.Context, string, client.RollbackRequest) (client.RollbackResult, error)
-	diff     func(ref, from, to string) iter.Seq2[client.FileChange, error]
+	e2b.Snapshots // nil: the rest is not asked for
+	take          func(context.Context, string, client.SnapshotRequest) (client.Snapshot, error)
+	remove        func(context.Context, string, string) error
+	timeline      func(context.Context, string) (client.Timeline, error)
+	rollback      func(context.Context, string, client.RollbackRequest) (client.RollbackResult, error)
+	diff          func(ref, from, to string) iter.Seq2[client.FileChange, error]
 }
 
 func (f fakeSnapshots) Diff(_ context.Context, ref, from, to string) iter.Seq2[client.FileChange, error] {
@@ -106,9 +109,10 @@ func (f fakeSnapshots) Rollback(ctx context.Context, ref string, r client.Rollba
 }
 
 type fakeTemplates struct {
-	list   func(context.Context) ([]client.Template, error)
-	build  func(context.Context, client.BuildRequest, func(client.BuildEvent)) (client.Template, error)
-	remove func(context.Context, string) error
+	e2b.Templates // nil: the rest is not asked for
+	list          func(context.Context) ([]client.Template, error)
+	build         func(context.Context, client.BuildRequest, func(client.BuildEvent)) (client.Template, error)
+	remove        func(context.Context, string) error
 }
 
 func (f fakeTemplates) List(ctx context.Context) ([]client.Template, error) { return f.list(ctx) }
@@ -118,7 +122,15 @@ func (f fakeTemplates) Build(ctx context.Context, r client.BuildRequest, p func(
 func (fakeTemplates) SetSchedule(context.Context, string, client.Schedule) (client.Template, error) {
 	return client.Template{}, nil
 }
+func (f fakeTemplates) Find(ctx context.Context, names ...string) (client.Template, error) {
+	return client.Template{Name: names[0]}, nil
+}
 func (f fakeTemplates) Remove(ctx context.Context, name string) error { return f.remove(ctx, name) }
+
+// anyNetwork is content with every configuration.
+type anyNetwork struct{ e2b.Networks }
+
+func (anyNetwork) Check(*client.Network, *bool) error { return nil }
 
 // fakePorts has nothing that listens unless a test says otherwise.
 type fakePorts struct {
@@ -152,6 +164,14 @@ type fake struct {
 	impatient bool
 	events    func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]
 	info      func(context.Context) (client.Info, error)
+}
+
+// e2b is the part of it that clients of E2B know.
+func (f fake) e2b() *e2b.API {
+	return &e2b.API{
+		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
+		Networks: anyNetwork{},
+	}
 }
 
 // api is a running server and a client of its socket.
@@ -202,6 +222,7 @@ func start(t *testing.T, f fake) *api {
 	t.Helper()
 	a := &api{socket: socketPath(t), log: &syncBuffer{}}
 	s := server.New(server.Options{
+		E2B:       f.e2b(),
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
 		Ports: f.fakePorts, Ingress: f.fakePorts, Events: f.events, Info: f.info,
 		Log: slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

@@ -4,13 +4,14 @@ import (
 	"net/http"
 
 	"bulkhead/client"
+	"bulkhead/internal/server/input"
 )
 
 func (s *Server) keyRoutes() {
 	s.call("GET /keys", 200, func(r *http.Request) (any, error) { return orEmpty(s.Keys.Keys(r.Context())) })
 	s.call("POST /keys", 201, func(r *http.Request) (any, error) {
 		var req client.KeyRequest
-		if err := readJSON(r, &req); err != nil {
+		if err := input.JSON(r, &req); err != nil {
 			return nil, err
 		}
 		return s.Keys.CreateKey(r.Context(), req)

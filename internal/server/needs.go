@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 
 	"bulkhead/internal/duplex"
@@ -40,25 +41,19 @@ func needs() map[string]need {
 		"GET /metrics": {auth.Read, hosts},
 		"GET /version": {auth.Read, teams},
 
-		"GET /v2/sandboxes":                            {auth.Read, teams},
-		"POST /v2/sandboxes":                           {auth.Operate, makes},
+		"GET /openapi.yaml": {auth.None, anybody},
+
 		"POST /sandboxes/import":                       {auth.Operate, makes},
-		"GET /sandboxes/{ref}":                         {auth.Read, teams},
-		"DELETE /sandboxes/{ref}":                      {auth.Operate, teams},
 		"GET /sandboxes/{ref}/console":                 {auth.Read, teams},
 		"GET /sandboxes/{ref}/export":                  {auth.Operate, teams},
 		"POST /sandboxes/{ref}/ports/{port}":           {auth.Operate, teams},
 		"GET /sandboxes/{ref}/timeline":                {auth.Read, teams},
 		"GET /sandboxes/{ref}/diff":                    {auth.Operate, teams}, // starts machines
-		"POST /sandboxes/{ref}/snapshots":              {auth.Operate, teams},
 		"DELETE /sandboxes/{ref}/snapshots/{snapshot}": {auth.Operate, teams},
 		"POST /sandboxes/{ref}/rollback":               {auth.Operate, teams},
 		"POST /sandboxes/{ref}/start":                  {auth.Operate, teams},
 		"POST /sandboxes/{ref}/restart":                {auth.Operate, teams},
-		"POST /sandboxes/{ref}/pause":                  {auth.Operate, teams},
-		"POST /sandboxes/{ref}/resume":                 {auth.Operate, teams},
 		"PUT /sandboxes/{ref}/schedule":                {auth.Operate, teams},
-		"POST /sandboxes/{ref}/fork":                   {auth.Operate, makes},
 		"GET /sandboxes/{ref}/egress":                  {auth.Read, teams},
 		"PUT /sandboxes/{ref}/egress":                  {auth.Admin, teams},
 		"POST /sandboxes/{ref}/egress/rules":           {auth.Admin, teams},
@@ -79,16 +74,14 @@ func needs() map[string]need {
 		"GET /secrets":                   {auth.Read, hosts},
 		"PUT /secrets/{name}":            {auth.Admin, hosts},
 		"DELETE /secrets/{name}":         {auth.Admin, hosts},
-		"GET /templates":                 {auth.Read, teams},
 		"POST /templates":                {auth.Admin, hosts},
-		"DELETE /templates/{name}":       {auth.Admin, hosts},
 		"PUT /templates/{name}/schedule": {auth.Admin, hosts},
 		"POST /mcp":                      {auth.Read, teams}, // each tool has needs of its own
 
-		"GET /ssh":                           {auth.Read, teams},
-		"GET /ssh/keys":                      {auth.Admin, teams},
-		"POST /ssh/keys":                     {auth.Admin, teams},
-		"DELETE /ssh/keys/{key}":             {auth.Admin, teams},
+		"GET /ssh":               {auth.Read, teams},
+		"GET /ssh/keys":          {auth.Admin, teams},
+		"POST /ssh/keys":         {auth.Admin, teams},
+		"DELETE /ssh/keys/{key}": {auth.Admin, teams},
 
 		"GET /{$}":                           {auth.None, anybody},
 		"GET /console/{file}":                {auth.None, anybody},
@@ -110,10 +103,44 @@ func needs() map[string]need {
 	}
 }
 
+// needsOfE2B says what the routes need that clients of E2B know. Who may remove
+// and tag which template is decided by whose it is.
+func needsOfE2B() map[string]need {
+	return map[string]need{
+		"POST /sandboxes":                  {auth.Operate, makes},
+		"POST /v2/sandboxes":               {auth.Operate, makes},
+		"GET /sandboxes":                   {auth.Read, teams},
+		"GET /v2/sandboxes":                {auth.Read, teams},
+		"GET /sandboxes/metrics":           {auth.Read, teams},
+		"GET /sandboxes/{ref}":             {auth.Read, teams},
+		"DELETE /sandboxes/{ref}":          {auth.Operate, teams},
+		"POST /sandboxes/{ref}/pause":      {auth.Operate, teams},
+		"POST /sandboxes/{ref}/resume":     {auth.Operate, teams},
+		"POST /sandboxes/{ref}/connect":    {auth.Operate, teams},
+		"POST /v2/sandboxes/{ref}/connect": {auth.Operate, teams},
+		"POST /sandboxes/{ref}/timeout":    {auth.Operate, teams},
+		"POST /sandboxes/{ref}/refreshes":  {auth.Operate, teams},
+		"POST /sandboxes/{ref}/fork":       {auth.Operate, makes},
+		"PUT /sandboxes/{ref}/network":     {auth.Admin, teams},
+		"POST /sandboxes/{ref}/snapshots":  {auth.Operate, teams},
+		"GET /snapshots":                   {auth.Read, teams},
+		"GET /sandboxes/{ref}/metrics":     {auth.Read, teams},
+		"GET /sandboxes/{ref}/logs":        {auth.Read, teams},
+		"GET /v2/sandboxes/{ref}/logs":     {auth.Read, teams},
+		"GET /templates":                   {auth.Read, teams},
+		"GET /v2/templates":                {auth.Read, teams},
+		"GET /templates/{template}":        {auth.Read, teams},
+		"DELETE /templates/{template}":     {auth.Operate, teams},
+		"GET /templates/{template}/{part}": {auth.Read, teams},
+		"POST /templates/tags":             {auth.Operate, makes},
+		"DELETE /templates/tags":           {auth.Operate, makes},
+	}
+}
+
 // handle adds a route. A sandbox that its path names is looked up first, for who
 // is asking; what serves the route finds its whole id there.
 func (s *Server) handle(pattern string, serve http.HandlerFunc) {
-	n, ok := needs()[pattern]
+	n, ok := s.needs[pattern]
 	if !ok {
 		panic("route without a need: " + pattern)
 	}
@@ -164,9 +191,19 @@ func (n need) admit(p auth.Principal) error {
 	return nil
 }
 
+// withClient is an id to which a client of the first days has joined another.
+var withClient = regexp.MustCompile(`^(i[a-z0-9]{20})-[a-z0-9]+$`)
+
+func withoutClient(ref string) string {
+	if m := withClient.FindStringSubmatch(ref); m != nil {
+		return m[1]
+	}
+	return ref
+}
+
 // resolve puts the id of the sandbox that a path names in the place of its ref.
 func (s *Server) resolve(r *http.Request) error {
-	ref, err := parseRef("sandbox", r.PathValue("ref"))
+	ref, err := parseRef("sandbox", withoutClient(r.PathValue("ref")))
 	if err != nil {
 		return err
 	}

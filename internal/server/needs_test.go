@@ -17,7 +17,7 @@ import (
 // that is not there.
 func TestEveryRouteHasANeed(t *testing.T) {
 	console := &page.Page{Sessions: &session.Sessions{}, Live: &overview.Live{}, Desk: &desk.Desk{}, Terminals: &terminal.Room{}}
-	s := server.New(server.Options{More: console.Routes(), Log: quietLog()})
+	s := server.New(server.Options{E2B: fake{}.e2b(), More: console.Routes(), Log: quietLog()})
 	for _, pattern := range server.Needs() {
 		method, path, _ := strings.Cut(pattern, " ")
 		path = strings.NewReplacer("{ref}", "i1", "{port}", "80", "{snapshot}", "s1", "{name}", "n", "{file}", "app.js", "{$}", "").Replace(path)

@@ -3,18 +3,23 @@ package server
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
 	"bulkhead/client"
 	"bulkhead/internal/duplex"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/input"
+	"bulkhead/internal/server/openapi"
 	"bulkhead/internal/server/reply"
 )
 
@@ -31,21 +36,19 @@ func (s *Server) routes() {
 	s.handle("GET /metrics", func(w http.ResponseWriter, r *http.Request) { s.Metrics.ServeHTTP(w, r) })
 	s.call("GET /version", 200, func(r *http.Request) (any, error) { return s.Info(r.Context()) })
 
-	s.call("GET /v2/sandboxes", 200, s.listSandboxes)
-	s.call("POST /v2/sandboxes", 201, s.createSandbox)
-	s.call("GET /sandboxes/{ref}", 200, about(func(ctx context.Context, ref string) (any, error) {
-		return s.Sandboxes.Get(ctx, ref)
-	}))
-	s.call("DELETE /sandboxes/{ref}", 204, about(func(ctx context.Context, ref string) (any, error) {
-		return nil, s.Sandboxes.Remove(ctx, ref)
-	}))
+	s.handle("GET /openapi.yaml", describe)
+	maps.Copy(s.needs, needsOfE2B())
+	for pattern, do := range s.E2B.Routes() {
+		s.route(pattern, do)
+	}
+	for pattern, why := range e2b.Absent() {
+		s.needs[pattern] = need{auth.Read, teams}
+		s.route(pattern, func(*http.Request) (e2b.Reply, error) { return e2b.Reply{}, why })
+	}
 	s.powerRoutes()
 	s.stream("GET /sandboxes/{ref}/console", s.console)
 
 	s.call("GET /sandboxes/{ref}/timeline", 200, s.timeline)
-	s.call("POST /sandboxes/{ref}/snapshots", 201, asked(func(ctx context.Context, ref string, req client.SnapshotRequest) (any, error) {
-		return s.Snapshots.Take(ctx, ref, req)
-	}))
 	s.call("DELETE /sandboxes/{ref}/snapshots/{snapshot}", 204, s.removeSnapshot)
 	s.call("POST /sandboxes/{ref}/rollback", 200, asked(func(ctx context.Context, ref string, req client.RollbackRequest) (any, error) {
 		return s.Snapshots.Rollback(ctx, ref, req)
@@ -64,10 +67,8 @@ func (s *Server) routes() {
 		return nil
 	})
 
-	s.call("GET /templates", 200, s.listTemplates)
 	s.stream("POST /templates", s.buildTemplate)
 	s.call("PUT /templates/{name}/schedule", 200, s.scheduleTemplate)
-	s.call("DELETE /templates/{name}", 204, s.removeTemplate)
 
 	s.stream("GET /events", s.events)
 	for pattern, do := range s.More {
@@ -75,6 +76,15 @@ func (s *Server) routes() {
 	}
 	s.call("GET /events/verified", 200, func(r *http.Request) (any, error) { return s.EventsVerified(r.Context()) })
 }
+
+// describe answers with what there is to ask for.
+func describe(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	_, _ = io.WriteString(w, openapi.Document()) // the client may be gone
+}
+
+// Patterns lists the routes that there are, as http.ServeMux writes them.
+func (s *Server) Patterns() []string { return slices.Sorted(maps.Keys(s.needs)) }
 
 // call adds a route that answers once, with JSON or, for a nil value, nothing.
 func (s *Server) call(pattern string, status int, do func(*http.Request) (any, error)) {
@@ -94,6 +104,26 @@ func (s *Server) call(pattern string, status int, do func(*http.Request) (any, e
 	})
 }
 
+// route adds one that answers once, and itself says with which status.
+func (s *Server) route(pattern string, do func(*http.Request) (e2b.Reply, error)) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if !s.readBody(w, r) {
+			return
+		}
+		a, err := do(r)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		maps.Copy(w.Header(), a.Header)
+		if a.Body == nil {
+			w.WriteHeader(a.Status)
+			return
+		}
+		reply.JSON(w, a.Status, a.Body)
+	})
+}
+
 // about is a call about the sandbox that the path names.
 func about(do func(ctx context.Context, ref string) (any, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
@@ -105,7 +135,7 @@ func about(do func(ctx context.Context, ref string) (any, error)) func(*http.Req
 func asked[T any](do func(ctx context.Context, ref string, req T) (any, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		var req T
-		if err := readJSON(r, &req); err != nil {
+		if err := input.JSON(r, &req); err != nil {
 			return nil, err
 		}
 		return do(r.Context(), r.PathValue("ref"), req)
@@ -173,21 +203,6 @@ func (s *Server) takeBody(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// readJSON reads a request's body into v. An empty body leaves v as it is.
-func readJSON(r *http.Request, v any) error {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return fault.New(fault.Invalid, "read request body: %w", err)
-	}
-	if len(body) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fault.New(fault.Invalid, "read request body: %w", err)
-	}
-	return nil
-}
-
 // refForm is what ids, id prefixes and names have in common: a DNS label
 // (RFC 1123), or the beginning of one.
 var refForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
@@ -238,18 +253,6 @@ func orEmpty[T any](list []T, err error) (any, error) {
 	return list, err
 }
 
-func (s *Server) listSandboxes(r *http.Request) (any, error) {
-	return orEmpty(s.Sandboxes.List(r.Context()))
-}
-
-func (s *Server) createSandbox(r *http.Request) (any, error) {
-	var req client.CreateRequest
-	if err := readJSON(r, &req); err != nil {
-		return nil, err
-	}
-	return s.Sandboxes.Create(r.Context(), req)
-}
-
 func (s *Server) timeline(r *http.Request) (any, error) {
 	t, err := s.Snapshots.Timeline(r.Context(), r.PathValue("ref"))
 	if t.Snapshots == nil {
@@ -266,26 +269,14 @@ func (s *Server) removeSnapshot(r *http.Request) (any, error) {
 	return nil, s.Snapshots.Remove(r.Context(), r.PathValue("ref"), snapshot)
 }
 
-func (s *Server) listTemplates(r *http.Request) (any, error) {
-	return orEmpty(s.Templates.List(r.Context()))
-}
-
 func (s *Server) scheduleTemplate(r *http.Request) (any, error) {
 	var req client.Schedule
 	name, err := parseRef("template", r.PathValue("name"))
 	if err == nil {
-		err = readJSON(r, &req)
+		err = input.JSON(r, &req)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return s.Templates.SetSchedule(r.Context(), name, req)
-}
-
-func (s *Server) removeTemplate(r *http.Request) (any, error) {
-	name, err := parseRef("template", r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.Templates.Remove(r.Context(), name)
 }

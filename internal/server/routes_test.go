@@ -53,7 +53,7 @@ func recorded(calls *[]string) fake {
 	f.fakeSandboxes = fakeSandboxes{
 		list: func(context.Context) ([]client.Sandbox, error) { call("list"); return []client.Sandbox{box}, nil },
 		create: func(_ context.Context, r client.CreateRequest) (client.Sandbox, error) {
-			call("create %+v", r)
+			call("create %s %s %v %v", r.TemplateID, r.Name, r.EnvVars, r.Forever)
 			return box, nil
 		},
 		get:     func(_ context.Context, ref string) (client.Sandbox, error) { call("get %s", ref); return box, nil },
@@ -64,14 +64,17 @@ func recorded(calls *[]string) fake {
 			call("pause %s %+v", ref, r)
 			return box, nil
 		},
-		resume: func(_ context.Context, ref string) (client.Sandbox, error) { call("resume %s", ref); return box, nil },
+		resume: func(_ context.Context, ref string, _ client.ResumeRequest) (client.Sandbox, error) {
+			call("resume %s", ref)
+			return box, nil
+		},
 		schedule: func(_ context.Context, ref string, r client.Schedule) (client.Sandbox, error) {
 			call("schedule %s %+v", ref, r)
 			return box, nil
 		},
-		fork: func(_ context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, error) {
-			call("fork %s %+v", ref, r)
-			return []client.Sandbox{box}, nil
+		fork: func(_ context.Context, ref string, r client.ForkRequest) ([]client.Sandbox, []error, error) {
+			call("fork %s %s %d", ref, r.Snapshot, r.Count)
+			return []client.Sandbox{box}, []error{nil}, nil
 		},
 	}
 	f.fakeSnapshots = fakeSnapshots{
@@ -90,7 +93,10 @@ func recorded(calls *[]string) fake {
 		},
 	}
 	f.fakeTemplates = fakeTemplates{
-		list:   func(context.Context) ([]client.Template, error) { call("templates"); return nil, nil },
+		list: func(context.Context) ([]client.Template, error) {
+			call("templates")
+			return []client.Template{{Name: "base"}}, nil
+		},
 		remove: func(_ context.Context, name string) error { call("remove template %s", name); return nil },
 	}
 	f.info = func(context.Context) (client.Info, error) {
@@ -102,7 +108,8 @@ func recorded(calls *[]string) fake {
 
 func TestRoutes(t *testing.T) {
 	const box = `{"sandboxID":"i1","name":"web","templateID":"","state":"running","createdAt":"1970-01-01T00:00:01Z",` +
-		`"startedAt":"0001-01-01T00:00:00Z","cpuCount":0,"memoryMB":0,"diskSizeMB":0,"accel":""}`
+		`"startedAt":"0001-01-01T00:00:00Z","cpuCount":0,"memoryMB":0,"diskSizeMB":0,"accel":"",` +
+		`"clientID":"","envdVersion":"","domain":null,"endAt":"0001-01-01T00:00:00Z","lifecycle":{"autoResume":false,"onTimeout":""}}`
 	tests := map[string]struct {
 		body   string
 		status int
@@ -113,22 +120,22 @@ func TestRoutes(t *testing.T) {
 		"GET /version":      {status: 200, want: `{"version":"1","accel":"","hardwareBoundary":false,"stateDir":"","pid":7,"poolTotal":0,"poolFree":0}`, call: "info"},
 		"GET /v2/sandboxes": {status: 200, want: "[" + box + "]", call: "list"},
 		"POST /v2/sandboxes": {
-			body:   `{"templateID":"base","name":"web","unknown":[1],"envVars":{"A":"b"}}`,
-			status: 201, want: box, call: "create {TemplateID:base Name:web Metadata:map[] EnvVars:map[A:b]}",
+			body:   `{"templateID":"base","name":"web","unknown":[1],"envVars":{"A":"b"},"forever":true}`,
+			status: 201, want: box, call: "create base web map[A:b] true",
 		},
 		"GET /sandboxes/web":                      {status: 200, want: box, call: "get web"},
 		"DELETE /sandboxes/i1":                    {status: 204, call: "remove i1"},
 		"POST /sandboxes/i1/start":                {status: 200, want: box, call: "start i1"},
 		"POST /sandboxes/i1/restart":              {status: 200, want: box, call: "restart i1"},
-		"POST /sandboxes/i1/pause":                {body: `{"stay":true}`, status: 200, want: box, call: "pause i1 {Stay:true UntilBoot:false}"},
-		"POST /sandboxes/i1/resume":               {status: 200, want: box, call: "resume i1"},
+		"POST /sandboxes/i1/pause":                {body: `{"stay":true}`, status: 204, call: "pause i1 {Stay:true UntilBoot:false Memory:<nil>}"},
+		"POST /sandboxes/i1/resume":               {status: 201, want: box, call: "resume i1"},
 		"PUT /sandboxes/i1/schedule":              {body: `{"everySeconds":900,"keep":{"last":8}}`, status: 200, want: box, call: "schedule i1 {EverySeconds:900 Keep:{Last:8 Hourly:0 Daily:0} IdleSeconds:0 SuspendSeconds:0 KeepAlive:false Wake: ExpiresAt:<nil> Expiry: OnUnhealthy: Before:<nil>}"},
-		"POST /sandboxes/i1/fork":                 {body: `{"snapshot":"monday"}`, status: 201, want: "[" + box + "]", call: "fork i1 {Snapshot:monday Count:1 Name:}"},
+		"POST /sandboxes/i1/fork":                 {body: `{"snapshot":"monday","all":true}`, status: 201, want: `[{"sandbox":` + box + "}]", call: "fork i1 monday 1"},
 		"GET /sandboxes/i1/timeline":              {status: 200, want: `{"sandboxID":"i1","snapshots":[]}`, call: "timeline i1"},
-		"POST /sandboxes/i1/snapshots":            {body: `{"name":"monday"}`, status: 201, want: `{"snapshotID":"s1","sandboxID":"","createdAt":"0001-01-01T00:00:00Z","cause":"","stoppedMS":0,"ownBytes":0}`, call: "take i1 {Name:monday}"},
+		"POST /sandboxes/i1/snapshots":            {body: `{"name":"monday","timeline":true}`, status: 201, want: `{"snapshotID":"s1","names":[],"sandboxID":"","createdAt":"0001-01-01T00:00:00Z","cause":"","stoppedMS":0,"ownBytes":0}`, call: "take i1 {Name:monday Timeline:true Memory:<nil>}"},
 		"DELETE /sandboxes/i1/snapshots/monday-2": {status: 204, call: "remove monday-2 of i1"},
 		"POST /sandboxes/i1/rollback":             {body: `{"snapshot":"monday"}`, status: 200, want: `"durationMS":1.5}`, call: "rollback i1 {Snapshot:monday Discard:false}"},
-		"GET /templates":                          {status: 200, want: "[]", call: "templates"},
+		"GET /templates":                          {status: 200, want: `"createdBy":null}]`, call: "templates"},
 		"DELETE /templates/base":                  {status: 204, call: "remove template base"},
 	}
 	for route, tt := range tests {
@@ -156,10 +163,10 @@ func TestRoutes(t *testing.T) {
 func TestEmptyBodyIsEmptyRequest(t *testing.T) {
 	var calls []string
 	a := start(t, recorded(&calls))
-	if status, body, _ := do(t, a, "POST", "/sandboxes/i1/snapshots", ""); status != 201 {
+	if status, body, _ := do(t, a, "POST", "/sandboxes/i1/rollback", ""); status != 200 {
 		t.Errorf("status = %d (%s), want 201", status, body)
 	}
-	if diff := cmp.Diff([]string{"take i1 {Name:}"}, calls); diff != "" {
+	if diff := cmp.Diff([]string{"rollback i1 {Snapshot: Discard:false}"}, calls); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -179,7 +186,7 @@ func TestBadRequestsNeverReachTheDaemon(t *testing.T) {
 		"a ref with an escape":    {"DELETE /sandboxes/a%1b%5b", "", 400, `"a\x1b[" is not the id or name`},
 		"a ref in capitals":       {"GET /sandboxes/I1", "", 400, "is not the id or name"},
 		"a bad snapshot":          {"DELETE /sandboxes/i1/snapshots/a_b", "", 400, "of a snapshot"},
-		"a bad template":          {"DELETE /templates/a.b", "", 400, "of a template"},
+		"a bad template":          {"DELETE /templates/a.b", "", 400, "is not the name of a template"},
 		"broken JSON":             {"POST /v2/sandboxes", "{", 400, "read request body"},
 		"JSON of a wrong type":    {"POST /v2/sandboxes", `{"name":1}`, 400, "read request body"},
 		"two JSON values":         {"POST /v2/sandboxes", `{}{}`, 400, "read request body"},

@@ -26,7 +26,9 @@ import (
 	"sync"
 	"time"
 
+	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/reply"
 	"bulkhead/internal/server/token"
 )
 
@@ -45,6 +47,8 @@ const (
 
 // Options are the parts of the daemon that the API shows. All are needed.
 type Options struct {
+	// E2B is what clients of E2B know as well.
+	E2B       *e2b.API
 	Sandboxes Sandboxes
 	Power     Power
 	Snapshots Snapshots
@@ -80,6 +84,8 @@ type Options struct {
 type Server struct {
 	Options
 	mux *http.ServeMux
+	// needs are of all routes.
+	needs map[string]need
 	// bodyTimeout is how long a JSON body may take.
 	bodyTimeout time.Duration
 	ingress     *ingress.Proxy
@@ -93,7 +99,8 @@ type Server struct {
 
 // New returns the API of the given parts.
 func New(opts Options) *Server {
-	s := &Server{Options: opts, mux: http.NewServeMux(), bodyTimeout: bodyTimeout}
+	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), bodyTimeout: bodyTimeout}
+	s.E2B.Describe = reply.Describe
 	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()

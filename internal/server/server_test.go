@@ -17,6 +17,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/server"
+	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/entry"
 )
 
@@ -135,7 +136,7 @@ func get(t *testing.T, a *api, path string, headers ...string) *http.Response {
 }
 
 func TestServeReportsBrokenListener(t *testing.T) {
-	s := server.New(server.Options{Log: quietLog()})
+	s := server.New(server.Options{E2B: &e2b.API{}, Log: quietLog()})
 	l, err := entry.Unix(socketPath(t), quietLog())
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"bulkhead/client"
+	"bulkhead/internal/server/input"
 )
 
 // SSH is the way into sandboxes by SSH (package ssh): where, and whose keys are
@@ -23,7 +24,7 @@ func (s *Server) sshRoutes() {
 	s.call("GET /ssh/keys", 200, func(r *http.Request) (any, error) { return orEmpty(s.SSH.SSHKeys(r.Context())) })
 	s.call("POST /ssh/keys", 201, func(r *http.Request) (any, error) {
 		var req client.SSHKeyRequest
-		if err := readJSON(r, &req); err != nil {
+		if err := input.JSON(r, &req); err != nil {
 			return nil, err
 		}
 		return s.SSH.AddSSHKey(r.Context(), req)

@@ -3,12 +3,17 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
 )
 
@@ -44,7 +49,7 @@ func (s *Server) buildTemplate(w http.ResponseWriter, r *http.Request) error {
 	if !s.readBody(w, r) {
 		return nil
 	}
-	if err := readJSON(r, &req); err != nil {
+	if err := input.JSON(r, &req); err != nil {
 		return err
 	}
 	out, err := newLines(w)
@@ -66,13 +71,53 @@ func (s *Server) buildTemplate(w http.ResponseWriter, r *http.Request) error {
 	return out.write(client.BuildEvent{Template: &t})
 }
 
+// serverSent is how browsers read streams of events (WHATWG HTML, "Server-sent
+// events").
+const serverSent = "text/event-stream"
+
+// eventLines writes events, each at once: a line each, or as server-sent events.
+type eventLines struct {
+	lines
+	sent bool
+}
+
+func newEventLines(w http.ResponseWriter, r *http.Request) (eventLines, error) {
+	out := eventLines{sent: strings.Contains(r.Header.Get("Accept"), serverSent)}
+	if !out.sent {
+		var err error
+		out.lines, err = newLines(w)
+		return out, err
+	}
+	out.lines = lines{w: w, control: http.NewResponseController(w)}
+	w.Header().Set("Content-Type", serverSent)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	return out, out.control.Flush()
+}
+
+func (l eventLines) write(e client.Event) error {
+	if l.sent {
+		// Who comes back says with this number what it has seen.
+		if _, err := fmt.Fprintf(l.w, "id: %d\nevent: %s\ndata: ", e.Seq, e.Type); err != nil {
+			return err
+		}
+	}
+	if err := l.lines.write(e); err != nil || !l.sent {
+		return err
+	}
+	if _, err := io.WriteString(l.w, "\n"); err != nil {
+		return err
+	}
+	return l.control.Flush()
+}
+
 // events answers with recorded events.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	q, err := s.eventQuery(r)
 	if err != nil {
 		return err
 	}
-	out, err := newLines(w)
+	out, err := newEventLines(w, r)
 	if err != nil {
 		return err
 	}
@@ -132,6 +177,9 @@ func (s *Server) eventQuery(r *http.Request) (q EventQuery, err error) {
 		return q, err
 	}
 	q.Since = uint64(max(0, since))
+	if last, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil {
+		q.Since = max(q.Since, last)
+	}
 	if q.Follow, err = boolParam(r, "follow"); err != nil {
 		return q, err
 	}

@@ -400,3 +400,22 @@ func TestDiff(t *testing.T) {
 		})
 	}
 }
+
+func TestEventsAreServerSentForBrowsers(t *testing.T) {
+	var asked server.EventQuery
+	var f fake
+	f.events = func(_ context.Context, q server.EventQuery) iter.Seq2[client.Event, error] {
+		asked = q
+		return func(yield func(client.Event, error) bool) {
+			_ = yield(client.Event{Seq: 8, Type: "sandbox.created"}, nil) && yield(client.Event{Seq: 9, Type: "sandbox.started"}, nil)
+		}
+	}
+	status, body, header := do(t, start(t, f), "GET", "/events", "", "Accept", "text/event-stream", "Last-Event-ID", "7")
+	if got := header.Get("Content-Type"); status != 200 || got != "text/event-stream" || asked.Since != 7 {
+		t.Errorf("%d %s since %d", status, got, asked.Since)
+	}
+	const want = "id: 8\nevent: sandbox.created\ndata: {\"seq\":8,\"time\":\"0001-01-01T00:00:00Z\",\"type\":\"sandbox.created\"}\n\nid: 9\n"
+	if !strings.HasPrefix(body, want) {
+		t.Errorf("body is %q, want it to begin with %q", body, want)
+	}
+}

@@ -74,6 +74,7 @@ func listen(t *testing.T, f fake) *port {
 		t.Fatal(err)
 	}
 	s := server.New(server.Options{
+		E2B:       f.e2b(),
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
 		Ports: f.fakePorts, Ingress: f.fakePorts, Tokens: seed, Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
 	})
@@ -154,12 +155,16 @@ func (p *port) said(t *testing.T, method, path, body string, headers ...string) 
 func TestKeysDecideWhatIsAnswered(t *testing.T) {
 	var f fake
 	f.fakeSandboxes.list = func(context.Context) ([]client.Sandbox, error) { return nil, nil }
-	f.get = func(_ context.Context, ref string) (client.Sandbox, error) { return client.Sandbox{ID: ref}, nil }
+	f.get = func(_ context.Context, ref string) (client.Sandbox, error) {
+		return client.Sandbox{ID: ref, State: client.StateRunning}, nil
+	}
 	f.fakeSandboxes.remove = func(context.Context, string) error { return nil }
 	f.create = func(ctx context.Context, _ client.CreateRequest) (client.Sandbox, error) {
 		return client.Sandbox{ID: "ic", Team: auth.From(ctx).Home()}, nil
 	}
-	f.fork = func(context.Context, string, client.ForkRequest) ([]client.Sandbox, error) { return nil, nil }
+	f.fork = func(context.Context, string, client.ForkRequest) ([]client.Sandbox, []error, error) {
+		return nil, nil, nil
+	}
 	f.fakeTemplates.list = func(context.Context) ([]client.Template, error) { return nil, nil }
 	f.fakeTemplates.remove = func(context.Context, string) error { return nil }
 	p := listen(t, f)
@@ -204,7 +209,7 @@ func TestKeysDecideWhatIsAnswered(t *testing.T) {
 			method, path, _ := strings.Cut(tt.op, " ")
 			body := ""
 			if method == "POST" || method == "PUT" {
-				body = "{}"
+				body = `{"templateID":"base"}`
 			}
 			for _, header := range [][]string{{"X-API-Key", tt.key}, {"Authorization", "Bearer " + tt.key}} {
 				got, text, e := p.said(t, method, path, body, header...)

@@ -7,6 +7,7 @@ package front
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,10 +19,13 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/caution"
 	"bulkhead/internal/config"
+	"bulkhead/internal/daemon/netrules"
 	"bulkhead/internal/daemon/store"
+	"bulkhead/internal/daemon/wire"
 	"bulkhead/internal/egress"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/jail"
+	"bulkhead/internal/meter"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
@@ -49,6 +53,7 @@ type Front struct {
 	Metrics   server.Metrics
 	Vault     *secret.Vault
 	Guard     *caution.Guard
+	Meter     *meter.Meter
 	// Unhealthy says why a machine is not healthy; "" if nothing is known.
 	Unhealthy func(id string) string
 	Events    store.Events
@@ -61,7 +66,8 @@ type Front struct {
 // Options returns what a server shows.
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
-		Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a}, Egress: borders{a}, Questions: borders{a},
+		E2B: a.e2b(), Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a},
+		Egress: borders{a}, Questions: borders{a},
 		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info,
 		Ready: a.ready, Metrics: a.Metrics, Log: log,
@@ -131,9 +137,22 @@ func (s sandboxes) List(ctx context.Context) ([]client.Sandbox, error) {
 }
 
 func (s sandboxes) Create(ctx context.Context, req client.CreateRequest) (client.Sandbox, error) {
-	rec, err := s.Manager.Create(ctx, sandbox.CreateSpec{
+	asked, err := json.Marshal(wire.AskedFor(req))
+	if err != nil {
+		return client.Sandbox{}, err
+	}
+	spec := sandbox.CreateSpec{
 		Team: auth.From(ctx).Home(), Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
-	})
+		Lease: wire.Lease(req), Asked: asked, Ingress: ingressOf(req.Network),
+	}
+	if netrules.Restricts(req.Network, req.AllowInternetAccess) {
+		rules, err := netrules.Policy(req.Network, req.AllowInternetAccess)
+		if err != nil {
+			return client.Sandbox{}, err
+		}
+		spec.Ready = func(id sandbox.ID) error { return s.Border.SetPolicy(ctx, string(id), rules) }
+	}
+	rec, err := s.Manager.Create(ctx, spec)
 	if err != nil {
 		return client.Sandbox{}, err
 	}
@@ -179,7 +198,7 @@ func (s sandboxes) Pause(ctx context.Context, ref string, req client.PauseReques
 	if req.UntilBoot {
 		b, err = s.PauseUntilBoot(ctx, ref)
 	} else {
-		b, err = s.Manager.Pause(ctx, ref, req.Stay)
+		b, err = s.Manager.Pause(ctx, ref, sandbox.PauseSpec{Stay: req.Stay, Cold: req.Memory != nil && !*req.Memory})
 	}
 	if err != nil {
 		return client.Sandbox{}, err
@@ -187,25 +206,36 @@ func (s sandboxes) Pause(ctx context.Context, ref string, req client.PauseReques
 	return s.sandbox(ctx, b)
 }
 
-func (s sandboxes) Resume(ctx context.Context, ref string) (client.Sandbox, error) {
-	b, err := s.Manager.Resume(ctx, ref)
+func (s sandboxes) Resume(ctx context.Context, ref string, req client.ResumeRequest) (client.Sandbox, error) {
+	spec := sandbox.ResumeSpec{Cold: req.Memory != nil && !*req.Memory}
+	if req.Timeout != nil {
+		spec.Term = wire.Seconds(*req.Timeout)
+	}
+	b, err := s.Manager.Resume(ctx, ref, spec)
 	if err != nil {
 		return client.Sandbox{}, err
 	}
 	return s.sandbox(ctx, b)
 }
 
-func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest) ([]client.Sandbox, error) {
-	forks, err := s.Manager.Fork(ctx, ref, sandbox.ForkSpec{Snapshot: req.Snapshot, Count: req.Count, Name: req.Name})
-	all := []client.Sandbox{}
-	for _, f := range forks {
-		c, err := s.Get(ctx, string(f.ID))
-		if err != nil {
-			return nil, err
+func (s sandboxes) Fork(ctx context.Context, ref string, req client.ForkRequest) ([]client.Sandbox, []error, error) {
+	source, err := s.Manager.Get(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	forks, errs, err := s.Manager.Fork(ctx, ref, sandbox.ForkSpec{
+		Snapshot: req.Snapshot, Count: req.Count, Name: req.Name, Lease: wire.ForkLease(source.Lease, req.Timeout), Partial: !req.All,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	all := make([]client.Sandbox, len(forks))
+	for i, f := range forks {
+		if errs[i] == nil {
+			all[i], errs[i] = s.Get(ctx, string(f.ID))
 		}
-		all = append(all, c)
 	}
-	return all, err
+	return all, errs, nil
 }
 
 // Remove implements server.Sandboxes. Keys that are for the sandbox alone end with
@@ -250,8 +280,9 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 		Reason: b.Reason, Hint: b.WayBack, CreatedAt: b.Created, StartedAt: b.Started,
 		CPUs: b.Size.CPUs, MemoryMB: b.Size.MemoryMiB, DiskMB: b.DiskMiB,
 		Unhealthy: a.Unhealthy(string(b.ID)), Metadata: b.Metadata, Head: string(b.Head), Accel: string(v.Accel),
-		Schedule: scheduleOf(b.Schedule),
+		Schedule: wire.Schedule(b.Schedule),
 	}
+	a.lent(ctx, &c, b)
 	if b.PID != 0 && auth.From(ctx).Administers() {
 		c.VMM = &client.VMM{Driver: v.Driver, Version: v.VMM, PID: b.PID}
 	}
@@ -265,9 +296,9 @@ func (a *Front) sandbox(ctx context.Context, b sandbox.Sandbox) (client.Sandbox,
 // taken runs.
 func wireState(s lifecycle.State) client.State {
 	switch s {
-	case lifecycle.Snapshotting, lifecycle.Suspending, lifecycle.Pausing:
+	case lifecycle.Snapshotting, lifecycle.Suspending:
 		return client.StateRunning
-	case lifecycle.Resuming:
+	case lifecycle.Pausing, lifecycle.Resuming:
 		return client.StatePaused
 	}
 	return client.State(s)
@@ -325,7 +356,7 @@ func (a *Front) snapshot(ctx context.Context, s pool.Snapshot) (client.Snapshot,
 		return client.Snapshot{}, err
 	}
 	return client.Snapshot{
-		ID: string(s.ID), Name: s.Name, SandboxID: s.Sandbox, Parent: string(s.Parent),
+		ID: string(s.ID), Name: s.Name, Names: []string{}, SandboxID: s.Sandbox, Parent: string(s.Parent),
 		CreatedAt: s.Created, Cause: s.Cause, What: s.Labels[pool.LabelWhat], OwnBytes: own,
 		StoppedMS: float64(s.Stopped.Microseconds()) / 1000,
 	}, nil
@@ -338,12 +369,12 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	users := map[string]int{}
-	for _, s := range b.seen(ctx) {
-		users[s.Template]++
-	}
+	users := b.users(ctx)
 	all := []client.Template{}
 	for _, t := range stored {
+		if !shows(ctx, t) {
+			continue
+		}
 		c, err := b.template(ctx, t)
 		if err != nil {
 			return nil, err
@@ -355,11 +386,20 @@ func (b builds) List(ctx context.Context) ([]client.Template, error) {
 }
 
 func (b builds) SetSchedule(ctx context.Context, name string, req client.Schedule) (client.Template, error) {
-	t, err := b.Templates.SetSchedule(ctx, name, wanted(req))
+	t, err := b.Templates.SetSchedule(ctx, name, wire.Wanted(req))
 	if err != nil {
 		return client.Template{}, err
 	}
 	return b.template(ctx, t)
+}
+
+// users counts the sandboxes that came from each template.
+func (b builds) users(ctx context.Context) map[string]int {
+	users := map[string]int{}
+	for _, s := range b.seen(ctx) {
+		users[s.Template]++
+	}
+	return users
 }
 
 func (b builds) Remove(ctx context.Context, name string) error { return b.Templates.Remove(ctx, name) }
@@ -392,9 +432,18 @@ func or(v *int, otherwise int) int {
 }
 
 func (a *Front) template(ctx context.Context, t template.Template) (client.Template, error) {
-	own, err := a.Pool.Own(ctx, t.Snapshot)
+	c := wireTemplate(t)
+	var err error
+	c.OwnBytes, err = a.Pool.Own(ctx, t.Snapshot)
+	return c, err
+}
+
+// wireTemplate is a template as clients read it, but for its size.
+func wireTemplate(t template.Template) client.Template {
 	return client.Template{
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
-		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel, OwnBytes: own, Schedule: scheduleOf(t.Schedule),
-	}, err
+		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel,
+		Origin: t.Origin, Schedule: wire.Schedule(t.Schedule), BuildID: buildID(t.Snapshot), EnvdVersion: envdVersion,
+		Names: []string{}, Aliases: []string{}, BuildStatus: "ready", BuildCount: 1, Public: t.Team == "", UpdatedAt: t.Created,
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"bulkhead/internal/journal"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
+	"bulkhead/internal/sandbox/lease"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/schedule"
@@ -29,13 +30,19 @@ type recordSpec struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Stay     bool              `json:"stay,omitempty"`
 	Returns  bool              `json:"returns,omitempty"`
+	Cold     bool              `json:"cold,omitempty"`
+	Lease    *lease.Lease      `json:"lease,omitempty"`
+	Asked    json.RawMessage   `json:"asked,omitempty"`
 	Schedule schedule.Schedule `json:"schedule,omitzero"`
 	Ingress  sandbox.Ingress   `json:"ingress,omitzero"`
 }
 
 // Save implements the heart's contract.
 func (r Records) Save(ctx context.Context, rec sandbox.Record) error {
-	spec, err := json.Marshal(recordSpec{rec.Identity, rec.Metadata, rec.Stay, rec.Returns, rec.Schedule, rec.Ingress})
+	spec, err := json.Marshal(recordSpec{
+		Identity: rec.Identity, Metadata: rec.Metadata, Stay: rec.Stay, Returns: rec.Returns, Cold: rec.Cold,
+		Lease: rec.Lease, Asked: rec.Asked, Schedule: rec.Schedule, Ingress: rec.Ingress,
+	})
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", rec.ID, err)
 	}
@@ -71,7 +78,7 @@ func (r Records) List(ctx context.Context) ([]sandbox.Record, error) {
 			Created: row.Created, Started: row.Started,
 			Size: live.Size{CPUs: row.CPUs, MemoryMiB: row.MemoryMiB}, DiskMiB: row.DiskMiB,
 			Head: pool.SnapshotID(row.Head), Identity: spec.Identity, Metadata: spec.Metadata,
-			Stay: spec.Stay, Returns: spec.Returns, Schedule: spec.Schedule, Ingress: spec.Ingress,
+			Stay: spec.Stay, Returns: spec.Returns, Cold: spec.Cold, Lease: spec.Lease, Asked: spec.Asked, Schedule: spec.Schedule, Ingress: spec.Ingress,
 		})
 	}
 	return recs, nil

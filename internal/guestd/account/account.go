@@ -41,7 +41,8 @@ type User struct {
 type Users struct {
 	// Dir holds the files passwd and group; empty means /etc.
 	Dir string
-	// Default is the user of a request that names none; empty means root.
+	// Default is the user of a request that names none, if there is such a user;
+	// else it is root.
 	Default string
 }
 
@@ -72,12 +73,15 @@ func (u Users) Of(h http.Header) (User, error) {
 	if u.Default == "" {
 		return u.Lookup(Root)
 	}
-	return u.Lookup(u.Default)
+	user, err := u.Lookup(u.Default)
+	if err != nil {
+		return u.Lookup(Root)
+	}
+	return user, nil
 }
 
 // Guard lets only RPC requests through to next whose Basic credentials, if
-// any, name a user that exists; others get unauthenticated. A missing default
-// user is no reason to refuse: listing and signalling processes need none.
+// any, name a user that exists; others get unauthenticated.
 func (u Users) Guard(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

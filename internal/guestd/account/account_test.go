@@ -152,7 +152,7 @@ func TestOf(t *testing.T) {
 		{"an empty name means the default", "Basic Og==", "user", "user"},
 		{"other credentials mean the default", "Bearer x", "user", "user"},
 		{"garbage means the default", "Basic !", "user", "user"},
-		{"an unknown default is unknown", "Bearer x", "gone", ""},
+		{"an unknown default means root", "Bearer x", "gone", "root"},
 		{"an unknown name is unknown", "Basic cm9vdDEyMzo=", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

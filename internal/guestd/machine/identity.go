@@ -64,6 +64,7 @@ func become(ctx context.Context, id *machine.Identity) (damage, err error) {
 		newBootID(),
 		newHostKeys(ctx),
 		keep(envFile, id.GetEnv()),
+		show(id.GetEnv()),
 	), nil
 }
 
@@ -87,6 +88,18 @@ func keep(file string, env map[string]string) error {
 		return err
 	}
 	return replace(file, b, 0o600)
+}
+
+// show writes what programs that were written for E2B look for in files.
+func show(env map[string]string) error {
+	const dir = "/run/e2b"
+	err := os.MkdirAll(dir, 0o755)
+	for _, name := range []string{"E2B_SANDBOX", "E2B_SANDBOX_ID", "E2B_TEMPLATE_ID"} {
+		if value, ok := env[name]; ok && err == nil {
+			err = replace(filepath.Join(dir, "."+name), []byte(value), 0o644)
+		}
+	}
+	return err
 }
 
 // kept returns what an earlier agent of this machine has kept, if it has.

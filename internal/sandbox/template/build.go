@@ -93,21 +93,7 @@ func (b *Builder) build(ctx context.Context, spec Spec, steps *stepper) (t Templ
 		Name: spec.Name, Snapshot: snap.ID, Created: b.Clock(), Size: spec.Size, DiskMiB: spec.DiskMiB,
 		Kernel: img.KernelRelease, Accel: string(version.Accel),
 	}
-	return t, b.publish(ctx, t)
-}
-
-// publish makes t the template of its name and removes what it replaces.
-func (b *Builder) publish(ctx context.Context, t Template) error {
-	old, olderr := b.Get(ctx, t.Name)
-	t.Schedule = old.Schedule
-	if err := b.Store.SaveTemplate(ctx, t); err != nil {
-		return errors.Join(err, b.Pool.RemoveSnapshot(context.WithoutCancel(ctx), t.Snapshot))
-	}
-	b.Events.Append(ctx, "template.built", "", map[string]string{"template": t.Name, "snapshot": string(t.Snapshot)})
-	if olderr != nil {
-		return nil
-	}
-	return b.Pool.RemoveSnapshot(ctx, old.Snapshot)
+	return t, b.Publish(ctx, t)
 }
 
 func (b *Builder) fromCache(ctx context.Context, dir string, steps *stepper) (pool.Snapshot, error) {
@@ -155,7 +141,7 @@ func (b *Builder) prepare(ctx context.Context, spec Spec, img Image, steps *step
 	done()
 	defer steps.begin("take the snapshot", 1)()
 	snap, _, err = b.Take(ctx, m, id, pool.Meta{
-		Name: spec.Name, Cause: cause, CPUs: spec.CPUs, MemoryMiB: spec.MemoryMiB,
+		Name: spec.Name, Cause: Cause, CPUs: spec.CPUs, MemoryMiB: spec.MemoryMiB,
 	})
 	return snap, err
 }

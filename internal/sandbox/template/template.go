@@ -16,7 +16,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"bulkhead/internal/fault"
@@ -26,8 +29,8 @@ import (
 	"bulkhead/internal/sandbox/schedule"
 )
 
-// cause marks the snapshots of templates.
-const cause = "template"
+// Cause marks the snapshots of templates.
+const Cause = "template"
 
 // buildPrefix begins the ids of machines that exist only during a build.
 const buildPrefix = "t"
@@ -45,6 +48,24 @@ type Template struct {
 	Accel  string
 	// Schedule is what sandboxes made from it begin with.
 	Schedule schedule.Schedule `json:",omitzero"`
+	// Origin is the sandbox that it is a moment of; "" for one that was built.
+	Origin string `json:",omitempty"`
+	// Team is whose that is; "" for what belongs to the whole host.
+	Team string `json:",omitempty"`
+}
+
+// Label is a part of the name that can begin the name of a sandbox.
+func (t Template) Label() string {
+	_, label, ofTeam := strings.Cut(t.Name, "/")
+	if !ofTeam {
+		label = t.Name
+	}
+	label, _, _ = strings.Cut(label, ":")
+	label = strings.Trim(strings.ReplaceAll(label, "_", "-"), "-")
+	if label == "" {
+		return "sandbox"
+	}
+	return label
 }
 
 // Store keeps templates by name.
@@ -139,7 +160,34 @@ func (b *Builder) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	b.Events.Append(ctx, "template.removed", "", map[string]string{"template": name})
-	return b.Pool.RemoveSnapshot(ctx, t.Snapshot)
+	return b.release(ctx, t.Snapshot)
+}
+
+// Publish makes t the template of its name and removes what it replaces. On
+// error the snapshot of t is gone, unless another template has it too.
+func (b *Builder) Publish(ctx context.Context, t Template) error {
+	old, olderr := b.Get(ctx, t.Name)
+	t.Schedule = old.Schedule
+	if err := b.Store.SaveTemplate(ctx, t); err != nil {
+		return errors.Join(err, b.release(context.WithoutCancel(ctx), t.Snapshot))
+	}
+	b.Events.Append(ctx, "template.built", t.Origin, map[string]string{"template": t.Name, "snapshot": string(t.Snapshot)})
+	if olderr != nil || old.Snapshot == t.Snapshot {
+		return nil
+	}
+	return b.release(ctx, old.Snapshot)
+}
+
+// release removes a snapshot that no template names any more.
+func (b *Builder) release(ctx context.Context, id pool.SnapshotID) error {
+	all, err := b.List(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(all, func(t Template) bool { return t.Snapshot == id }) {
+		return nil
+	}
+	return b.Pool.RemoveSnapshot(ctx, id)
 }
 
 // Owns reports whether a machine belongs to a build.
@@ -170,7 +218,7 @@ func (b *Builder) Sweep(ctx context.Context, machines []pool.MachineID) error {
 		return err
 	}
 	for _, s := range snaps {
-		if s.Cause == cause && !used[s.ID] {
+		if s.Cause == Cause && !used[s.ID] {
 			b.Log.InfoContext(ctx, "removed an unused template snapshot", "snapshot", string(s.ID))
 			if err := b.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
 				return err

@@ -29,12 +29,12 @@ const burst = 4 << 20
 // grown too large.
 type Console struct {
 	path string
-	out  http.ResponseWriter
+	out  io.Writer
 	file *logFile // what is copied from; nil while there is none
 }
 
 // New returns one that copies the file at path to out.
-func New(path string, out http.ResponseWriter) *Console { return &Console{path: path, out: out} }
+func New(path string, out io.Writer) *Console { return &Console{path: path, out: out} }
 
 // Close closes what is open.
 func (c *Console) Close() {
@@ -90,14 +90,13 @@ func (c *Console) copy(f *logFile, n int64) error {
 func (c *Console) Follow(ctx context.Context, exists func() bool) error {
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
-	control := http.NewResponseController(c.out)
 	for {
 		if c.file != nil {
 			if err := c.copy(c.file, burst); err != nil {
 				return err
 			}
 		}
-		if err := control.Flush(); err != nil {
+		if err := c.flush(); err != nil {
 			return err
 		}
 		select {
@@ -112,6 +111,14 @@ func (c *Console) Follow(ctx context.Context, exists func() bool) error {
 			return nil
 		}
 	}
+}
+
+// flush has a client see what was copied.
+func (c *Console) flush() error {
+	if w, ok := c.out.(http.ResponseWriter); ok {
+		return http.NewResponseController(w).Flush()
+	}
+	return nil
 }
 
 // turn turns to the file that is now at path, if it is another one. A file

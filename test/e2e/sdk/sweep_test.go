@@ -1,0 +1,147 @@
+package sdk_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// sweeper makes the requests that no SDK makes.
+type sweeper struct {
+	t    *testing.T
+	host *host
+	http http.Client
+}
+
+// ask makes one request and returns the answer's body, which is an error unless
+// its status is want.
+func (s *sweeper) ask(want int, op, body string) []byte {
+	s.t.Helper()
+	method, path, _ := strings.Cut(op, " ")
+	return s.send(want, method, path, strings.NewReader(body))
+}
+
+func (s *sweeper) send(want int, method, path string, body io.Reader) []byte {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.host.plain+path, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("X-API-Key", s.host.key)
+	resp, err := s.http.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if resp.StatusCode != want {
+		s.t.Errorf("%s %s: %s %.300s, want %d", method, path, resp.Status, b, want)
+	}
+	return b
+}
+
+// id reads a field of an answer.
+func (s *sweeper) id(answer []byte, field string) string {
+	s.t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal(answer, &v); err != nil {
+		s.t.Fatal(err)
+	}
+	return fmt.Sprint(v[field])
+}
+
+// sweep makes every request of the document that SDKs do not make.
+func (s *sweeper) sweep() {
+	for _, op := range []string{"GET /version", "GET /metrics", "GET /openapi.yaml", "GET /templates", "GET /v2/templates", "GET /events", "GET /events/verified", "GET /egress/pending"} {
+		s.ask(200, op, "")
+	}
+	s.ask(204, "GET /health", "")
+	s.ask(204, "GET /ready", "")
+	box := "/sandboxes/" + s.id(s.ask(201, "POST /v2/sandboxes", `{"templateID":"base","name":"swept","forever":true}`), "sandboxID")
+	defer s.ask(204, "DELETE "+box, "")
+	s.lives(box)
+	s.past(box)
+	s.network(box)
+	s.templates()
+	s.absent()
+}
+
+func (s *sweeper) lives(box string) {
+	s.ask(200, "GET /sandboxes", "")
+	s.ask(200, "GET /v2/sandboxes?state=any&order=asc&limit=1", "")
+	s.ask(204, "POST "+box+"/refreshes", `{"duration":60}`)
+	s.ask(200, "PUT "+box+"/schedule", `{"idleSeconds":3600}`)
+	s.ask(409, "POST "+box+"/start", "")
+	s.ask(409, "POST "+box+"/resume", "")
+	s.ask(204, "POST "+box+"/pause", `{"memory":false}`)
+	s.ask(201, "POST "+box+"/resume", "") // a cold boot
+	s.ask(404, "POST /sandboxes/i00000000000000000000/restart", "")
+	s.ask(400, "GET /sandboxes/i%2F..%2Fx", "")
+}
+
+func (s *sweeper) past(box string) {
+	snap := s.id(s.ask(201, "POST "+box+"/snapshots", `{"timeline":true,"name":"monday"}`), "snapshotID")
+	s.ask(200, "GET "+box+"/timeline", "")
+	s.ask(200, "POST "+box+"/rollback", `{"snapshot":"monday","discard":true}`)
+	s.ask(200, "GET "+box+"/diff?from=monday", "")
+	s.ask(200, "GET "+box+"/console?tail=100", "")
+	s.ask(200, "GET "+box+"/logs?limit=10", "")
+	if logs := s.ask(200, "GET /v2"+box+"/logs?search=snapshot.taken", ""); !bytes.Contains(logs, []byte("snapshot.taken")) {
+		s.t.Errorf("logs are %.300s", logs)
+	}
+	s.ask(200, "GET /sandboxes/metrics?sandbox_ids="+strings.TrimPrefix(box, "/sandboxes/"), "")
+	s.ask(503, "POST "+box+"/ports/9", "")
+	parcel := s.ask(200, "GET "+box+"/export?snapshot=monday", "")
+	twin := s.id(s.send(201, "POST", "/sandboxes/import?name=twin", bytes.NewReader(parcel)), "sandboxID")
+	s.ask(204, "DELETE /sandboxes/"+twin, "")
+	s.ask(204, "DELETE "+box+"/snapshots/"+snap, "")
+}
+
+func (s *sweeper) network(box string) {
+	s.ask(200, "PUT "+box+"/egress", `{"preset":"packages"}`)
+	s.ask(200, "POST "+box+"/egress/rules", `{"destination":"a.example","allow":true}`)
+	s.ask(200, "GET "+box+"/egress", "")
+	s.ask(200, "POST "+box+"/egress/test", `{"destination":"a.example:443"}`)
+	s.ask(404, "POST "+box+"/egress/answer", `{"destination":"b.example:443","allow":true}`)
+	s.ask(204, "POST "+box+"/egress/learn", `{"on":true}`)
+	s.ask(200, "GET "+box+"/egress/learn", "")
+	s.ask(200, "POST "+box+"/egress/replay", `{"preset":"none"}`)
+	s.ask(200, "GET "+box+"/blast-radius", "")
+	s.ask(204, "PUT /secrets/swept", `{"value":"0123456789"}`)
+	s.ask(200, "GET /secrets", "")
+	s.ask(204, "DELETE /secrets/swept", "")
+	s.ask(201, "POST /keys", `{"name":"swept","scope":"read"}`)
+	s.ask(200, "GET /keys", "")
+	s.ask(204, "DELETE /keys/swept", "")
+}
+
+func (s *sweeper) templates() {
+	s.ask(200, "GET /templates/base", "")
+	s.ask(200, "GET /templates/aliases/base", "")
+	s.ask(404, "GET /templates/aliases/none", "")
+	s.ask(201, "POST /templates/tags", `{"target":"base","tags":["v1"]}`)
+	s.ask(200, "GET /templates/base/tags", "")
+	s.ask(204, "DELETE /templates/tags", `{"name":"base","tags":["v1"]}`)
+	if built := s.ask(200, "POST /templates", `{"name":"swept"}`); !bytes.Contains(built, []byte(`"template":{`)) {
+		s.t.Errorf("build ends with %.300s", built)
+	}
+	s.ask(204, "DELETE /templates/swept", "")
+}
+
+// absent asks for what is not offered.
+func (s *sweeper) absent() {
+	for _, op := range s.host.recorder.Missing() {
+		method, path, _ := strings.Cut(op, " ")
+		path = strings.NewReplacer("{", "", "}", "").Replace(path)
+		if b := s.send(501, method, path, strings.NewReader("{}")); !bytes.Contains(b, []byte(`"hint":"`)) {
+			s.t.Errorf("%s: %s", op, b)
+		}
+	}
+}
