@@ -64,8 +64,6 @@ type Tended struct {
 type Sandboxes interface {
 	// Tended lists all sandboxes.
 	Tended(ctx context.Context) []Tended
-	// Ended lists those that have had their time.
-	Ended(now time.Time) []string
 	// Snapshot takes a scheduled snapshot, and removes those that are not to be
 	// kept any more.
 	Snapshot(ctx context.Context, id string, keep schedule.Keep) error
@@ -76,7 +74,14 @@ type Sandboxes interface {
 	Suspend(ctx context.Context, id string) error
 	Pause(ctx context.Context, id string) error
 	Wake(ctx context.Context, id string) error
-	// Expire does what is due when the time of a sandbox is over, once.
+	Ends
+}
+
+// Ends is about sandboxes that have had their time.
+type Ends interface {
+	// Ended lists those that have had it.
+	Ended(now time.Time) []string
+	// Expire does what is due then, once.
 	Expire(ctx context.Context, id string) error
 }
 

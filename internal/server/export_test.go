@@ -1,7 +1,9 @@
 package server
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -13,8 +15,8 @@ func (s *Server) Impatient() { s.bodyTimeout = time.Millisecond }
 
 // Needs lists the routes that the table has.
 func Needs() (patterns []string) {
-	for p := range needs() {
-		patterns = append(patterns, p)
+	for _, table := range []map[string]need{needs(), needsOfE2B(), needsOfPage()} {
+		patterns = slices.AppendSeq(patterns, maps.Keys(table))
 	}
 	return patterns
 }

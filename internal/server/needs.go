@@ -82,7 +82,13 @@ func needs() map[string]need {
 		"GET /ssh/keys":          {auth.Admin, teams},
 		"POST /ssh/keys":         {auth.Admin, teams},
 		"DELETE /ssh/keys/{key}": {auth.Admin, teams},
+	}
+}
 
+// needsOfPage says what the routes need that the console adds (Options.More). It
+// speaks to them alone: they are not in the document of the API.
+func needsOfPage() map[string]need {
+	return map[string]need{
 		"GET /{$}":                           {auth.None, anybody},
 		"GET /console/{file}":                {auth.None, anybody},
 		"POST /session":                      {auth.None, anybody},

@@ -71,6 +71,9 @@ func (s *Server) routes() {
 	s.call("PUT /templates/{name}/schedule", 200, s.scheduleTemplate)
 
 	s.stream("GET /events", s.events)
+	if s.More != nil {
+		maps.Copy(s.needs, needsOfPage())
+	}
 	for pattern, do := range s.More {
 		s.stream(pattern, do)
 	}

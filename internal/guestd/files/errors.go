@@ -74,7 +74,7 @@ func Code(kind fault.Kind) connect.Code {
 		return connect.CodeFailedPrecondition
 	case fault.Denied: // only an unknown user is denied anything
 		return connect.CodeUnauthenticated
-	case fault.Exhausted:
+	case fault.Exhausted, fault.Limited:
 		return connect.CodeResourceExhausted
 	case fault.Unavailable:
 		return connect.CodeUnavailable
@@ -101,6 +101,8 @@ func Status(kind fault.Kind) int {
 		return http.StatusUnauthorized
 	case fault.Exhausted:
 		return http.StatusInsufficientStorage
+	case fault.Limited:
+		return http.StatusTooManyRequests
 	case fault.Unavailable, fault.Timeout:
 		// 502 to 504 would make SDKs believe that the whole sandbox is gone.
 		return http.StatusRequestTimeout

@@ -109,6 +109,7 @@ func (s *sweeper) network(box string) {
 	s.ask(200, "POST "+box+"/egress/rules", `{"destination":"a.example","allow":true}`)
 	s.ask(200, "GET "+box+"/egress", "")
 	s.ask(200, "POST "+box+"/egress/test", `{"destination":"a.example:443"}`)
+	s.ask(200, "POST "+box+"/egress/ask", `{"destination":"a.example:443"}`)
 	s.ask(404, "POST "+box+"/egress/answer", `{"destination":"b.example:443","allow":true}`)
 	s.ask(204, "POST "+box+"/egress/learn", `{"on":true}`)
 	s.ask(200, "GET "+box+"/egress/learn", "")
@@ -117,6 +118,10 @@ func (s *sweeper) network(box string) {
 	s.ask(204, "PUT /secrets/swept", `{"value":"0123456789"}`)
 	s.ask(200, "GET /secrets", "")
 	s.ask(204, "DELETE /secrets/swept", "")
+	s.ask(200, "GET /ssh", "")
+	s.ask(201, "POST /ssh/keys", `{"key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g swept"}`)
+	s.ask(200, "GET /ssh/keys", "")
+	s.ask(204, "DELETE /ssh/keys/swept", "")
 	s.ask(201, "POST /keys", `{"name":"swept","scope":"read"}`)
 	s.ask(200, "GET /keys", "")
 	s.ask(204, "DELETE /keys/swept", "")
@@ -132,6 +137,7 @@ func (s *sweeper) templates() {
 	if built := s.ask(200, "POST /templates", `{"name":"swept"}`); !bytes.Contains(built, []byte(`"template":{`)) {
 		s.t.Errorf("build ends with %.300s", built)
 	}
+	s.ask(200, "PUT /templates/swept/schedule", `{"idleSeconds":3600}`)
 	s.ask(204, "DELETE /templates/swept", "")
 }
 
