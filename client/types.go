@@ -212,8 +212,8 @@ type Schedule struct {
 	// paused; 0 for never, at least 60.
 	IdleSeconds int `json:"idleSeconds,omitempty"`
 	// SuspendSeconds is after how long without anything happening the machine is
-	// stopped in memory, at least 15; less than 0 for never. 0 is never too, unless
-	// IdleSeconds is set: then it becomes 30.
+	// stopped in memory, at least 15; less than 0 for never. 0 is what is usual: 30
+	// if IdleSeconds is set, never if not.
 	SuspendSeconds int `json:"suspendSeconds,omitempty"`
 	// KeepAlive brings it back whenever the daemon starts, and keeps idleness
 	// from pausing it.

@@ -183,7 +183,7 @@ func (k *Keeper) tend(ctx context.Context, now time.Time, m Tended, s *seen) {
 		k.balloon(ctx, m, s, idle)
 	case m.Schedule.Idle > 0 && idle >= m.Schedule.Idle:
 		err = k.Sandboxes.Pause(ctx, m.ID)
-	case m.Schedule.Suspend > 0 && idle >= m.Schedule.Suspend:
+	case m.Schedule.SuspendAfter() > 0 && idle >= m.Schedule.SuspendAfter():
 		err = k.Sandboxes.Suspend(ctx, m.ID)
 	default:
 		k.balloon(ctx, m, s, idle)
@@ -196,7 +196,7 @@ func (k *Keeper) tend(ctx context.Context, now time.Time, m Tended, s *seen) {
 
 // balloon has a quiet machine give memory back, and one that is not have it all.
 func (k *Keeper) balloon(ctx context.Context, m Tended, s *seen, idle time.Duration) {
-	stopsLater := m.Schedule.Suspend > 0 && !m.Schedule.KeepAlive
+	stopsLater := m.Schedule.SuspendAfter() > 0 && !m.Schedule.KeepAlive
 	quiet := idle >= quietAfter
 	if quiet == s.squeezed || quiet && !stopsLater && !k.Short() {
 		return

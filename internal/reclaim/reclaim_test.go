@@ -133,7 +133,7 @@ func TestIdle(t *testing.T) {
 		"processor time": func(u *reclaim.Use) { u.CPU += 10 * time.Second },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, k := newWorld(schedule.Schedule{Idle: 10 * time.Minute})
+			w, k := newWorld(schedule.Schedule{Idle: 10 * time.Minute, Suspend: -1})
 			w.spend(k, 30, happens)
 			if len(w.done) > 0 {
 				t.Fatalf("done is %v", w.done)
@@ -217,7 +217,7 @@ func TestNotSuspended(t *testing.T) {
 }
 
 func TestWake(t *testing.T) {
-	w, k := newWorld(schedule.Schedule{Wake: "00:30", Idle: 10 * time.Minute})
+	w, k := newWorld(schedule.Schedule{Wake: "00:30", Idle: 10 * time.Minute, Suspend: -1})
 	w.machine.Snapshot, w.paused = w.now, true // paused at midnight
 	w.spend(k, 35, rest)
 	w.machine.Snapshot = w.now
@@ -244,7 +244,7 @@ func TestKeepAlive(t *testing.T) {
 }
 
 func TestExpiry(t *testing.T) {
-	w, k := newWorld(schedule.Schedule{Expires: time.Unix(0, 0).Add(time.Hour), Idle: 2 * time.Hour})
+	w, k := newWorld(schedule.Schedule{Expires: time.Unix(0, 0).Add(time.Hour), Idle: 2 * time.Hour, Suspend: -1})
 	w.spend(k, 100, rest)
 	if want := []string{"01:00 expire"}; !slices.Equal(w.done, want) {
 		t.Errorf("done is %v, want %v", w.done, want)

@@ -28,6 +28,7 @@ func Schedule(s *client.Schedule) string {
 	}
 	say(s.SuspendSeconds > 0, "stopped in memory when idle for %s", seconds(s.SuspendSeconds))
 	say(s.IdleSeconds > 0, "paused when idle for %s", seconds(s.IdleSeconds))
+	say(s.IdleSeconds > 0 && s.SuspendSeconds == 0, "stopped in memory before that")
 	say(s.KeepAlive, "kept alive")
 	say(s.Wake != "", "woken at %s", s.Wake)
 	if s.ExpiresAt != nil {

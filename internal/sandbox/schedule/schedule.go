@@ -23,8 +23,8 @@ type Schedule struct {
 	// never.
 	Idle time.Duration `json:"idle,omitempty"`
 	// Suspend is how long nothing happens in a machine before it is stopped in
-	// memory, from where it goes on in milliseconds; less than 0 for never. 0 is
-	// never too, unless there is an Idle: then it becomes half a minute.
+	// memory, from where it goes on in milliseconds; less than 0 for never, 0 for
+	// what is usual, see SuspendAfter.
 	Suspend time.Duration `json:"suspend,omitempty"`
 	// KeepAlive brings it back whenever the daemon starts.
 	KeepAlive bool `json:"keep_alive,omitempty"`
@@ -107,6 +107,16 @@ const (
 // timeOfDay is how a time of day is written.
 const timeOfDay = "15:04"
 
+// SuspendAfter is how long nothing happens in a machine before it is stopped in
+// memory; 0 for never. Usual is half a minute if it is to be paused later on, and
+// never if not.
+func (c Schedule) SuspendAfter() time.Duration {
+	if c.Suspend == 0 && c.Idle > 0 {
+		return usualSuspend
+	}
+	return max(c.Suspend, 0)
+}
+
 // Normal returns c with defaults filled in. The error is fault.Invalid.
 func (c Schedule) Normal() (Schedule, error) {
 	switch {
@@ -128,9 +138,6 @@ func (c Schedule) Normal() (Schedule, error) {
 	}
 	if err := c.checkWords(); err != nil {
 		return c, err
-	}
-	if c.Suspend == 0 && c.Idle > 0 {
-		c.Suspend = usualSuspend
 	}
 	if c.Every > 0 && c.Keep == (Keep{}) {
 		c.Keep = DefaultKeep()

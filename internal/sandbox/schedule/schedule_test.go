@@ -73,10 +73,10 @@ func TestNormal(t *testing.T) {
 		t.Errorf("nothing: %+v, %v", c, err)
 	}
 	for _, tt := range []struct{ suspend, idle, want time.Duration }{
-		{0, time.Hour, 30 * time.Second}, {time.Minute, time.Hour, time.Minute}, {-1, time.Hour, -1}, {time.Minute, 0, time.Minute},
+		{0, time.Hour, 30 * time.Second}, {time.Minute, time.Hour, time.Minute}, {-1, time.Hour, 0}, {time.Minute, 0, time.Minute},
 	} {
-		if c, err := (schedule.Schedule{Suspend: tt.suspend, Idle: tt.idle}).Normal(); err != nil || c.Suspend != tt.want || c.IsZero() {
-			t.Errorf("%+v becomes %s, %v", tt, c.Suspend, err)
+		if c, err := (schedule.Schedule{Suspend: tt.suspend, Idle: tt.idle}).Normal(); err != nil || c.SuspendAfter() != tt.want || c.Suspend != tt.suspend || c.IsZero() {
+			t.Errorf("%+v becomes %+v, %v", tt, c, err)
 		}
 	}
 	for name, c := range map[string]schedule.Schedule{
