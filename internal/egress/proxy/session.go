@@ -164,8 +164,11 @@ func (s *session) listen() error {
 }
 
 // more reads more of what the guest says into first.
-func (s *session) more() error {
-	buf := make([]byte, 4<<10)
+func (s *session) more() error { return s.read(4 << 10) }
+
+// read reads at most so many bytes more.
+func (s *session) read(most int) error {
+	buf := make([]byte, most)
 	n, err := s.guest.Read(buf)
 	s.first = append(s.first, buf[:n]...)
 	if n > 0 {
@@ -301,7 +304,8 @@ func (s *session) firstLine() (http bool, err error) {
 		if err := s.passAhead(); err != nil {
 			return false, err
 		}
-		if err := s.more(); errors.Is(err, io.EOF) {
+		// Whoever has no lines may stay here for long, with this much memory.
+		if err := s.read(512); errors.Is(err, io.EOF) {
 			return false, nil
 		} else if err != nil {
 			return false, err
