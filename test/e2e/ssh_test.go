@@ -130,10 +130,10 @@ func testSSHTerminal(t *testing.T, s *shell, at string) {
 		t.Fatal(err)
 	}
 	// The new size arrives behind what is typed, so it is waited for.
-	fmt.Fprintln(tty, `until [ "$(stty size)" = "44 122" ]; do sleep 0.1; done; echo "[changed]"`)
+	fmt.Fprintln(tty, `until [ "$(stty size)" = "44 122" ]; do sleep 0.1; done; printf '[%s]' changed`)
 	screen.await("[changed]")
 	// The program says itself that it runs: it has the terminal by then.
-	fmt.Fprintln(tty, `sh -c 'trap "echo [interrupted]; exit 5" INT; echo [waits]; while :; do sleep 0.1; done'`)
+	fmt.Fprintln(tty, `sh -c 'trap "printf [%s] interrupted; exit 5" INT; printf [%s] waits; while :; do sleep 0.1; done'`)
 	screen.await("[waits]")
 	fmt.Fprint(tty, "\x03")
 	screen.await("[interrupted]")
