@@ -115,13 +115,14 @@ func testSSHExec(t *testing.T, s *shell, at string) {
 }
 
 func testSSHTerminal(t *testing.T, s *shell, at string) {
-	cmd := s.command(t.Context(), "ssh", "-tt", at)
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	cmd := s.command(ctx, "ssh", "-tt", at)
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 111})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tty.Close()
-	defer time.AfterFunc(harness.Patience, func() { tty.Close() }).Stop() // a hang fails with what was shown
 	screen := &screen{t: t, tty: tty}
 	fmt.Fprintln(tty, `PS1=; stty -echo; echo "[size $(stty size)]"`)
 	screen.await("[size 33 111]")
@@ -129,10 +130,11 @@ func testSSHTerminal(t *testing.T, s *shell, at string) {
 		t.Fatal(err)
 	}
 	// The new size arrives behind what is typed, so it is waited for.
-	fmt.Fprintln(tty, `until [ "$(stty size)" = "44 122" ]; do sleep 0.1; done; echo "[changed]"`)
+	fmt.Fprintln(tty, `until [ "$(stty size)" = "44 122" ]; do sleep 0.1; done; printf '[%s]' changed`)
 	screen.await("[changed]")
-	fmt.Fprintln(tty, `trap 'echo "[interrupted]"' INT; echo "[sleeps]"; sleep 1000`)
-	screen.await("[sleeps]")
+	// The program says itself that it runs: it has the terminal by then.
+	fmt.Fprintln(tty, `sh -c 'trap "printf [%s] interrupted; exit 5" INT; printf [%s] waits; while :; do sleep 0.1; done'`)
+	screen.await("[waits]")
 	fmt.Fprint(tty, "\x03")
 	screen.await("[interrupted]")
 	fmt.Fprintln(tty, "exit 9")
