@@ -55,7 +55,7 @@ export async function work({ page, look }) {
   await type(page, "echo kept-$kept-$PWD");
   await says(page, "kept-yes-/srv");
   const cols = await page.evaluate(() => document.querySelector(".xterm-rows").clientWidth);
-  await type(page, "tput cols; echo width-$?");
+  await type(page, "stty size; echo width-$?");
   await says(page, "width-0");
   if (cols < 400) throw new Error("the terminal is small");
 
@@ -108,7 +108,7 @@ export async function rollBack({ page, look }) {
   await page.getByRole("button", { name: "Roll back to this…" }).click();
   const dialog = page.getByRole("dialog");
   await dialog.getByRole("status").filter({ hasText: "since then" }).waitFor();
-  await dialog.getByText("/srv/precious").waitFor();
+  await dialog.getByText("/srv/", { exact: true }).waitFor();
   await look("rollback");
   await dialog.getByRole("button", { name: "Roll back", exact: true }).click();
   await dialog.waitFor({ state: "detached" });
@@ -160,7 +160,7 @@ export async function events({ page, look }) {
   await page.getByRole("button", { name: "Verify the log" }).click();
   await page.getByText("is as it was written").waitFor();
   await look("events");
-  await page.getByRole("row", { name: /sandbox\.unhealthy/ }).getByRole("link", { name: "Just before" }).click();
+  await page.getByRole("row", { name: /sandbox\.unhealthy/ }).first().getByRole("link", { name: "Just before" }).click();
   await page.getByText("The last moment before").waitFor();
   await page.getByRole("button", { name: "Roll back to this…" }).waitFor();
 }

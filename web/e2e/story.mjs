@@ -9,7 +9,7 @@ const { BASE: base, ADMIN: admin, READER: reader, SHOTS: shots, FAILURES: failur
 
 const browser = await launch();
 const { page, context, wrong } = await open(browser, { viewport: wide, colorScheme: "light", origin: base });
-page.setDefaultTimeout(60_000);
+page.setDefaultTimeout(40_000);
 
 // look checks what one sees, and keeps a picture of it if pictures are wanted.
 async function look(name) {

@@ -231,9 +231,13 @@ func TestShellsAreBounded(t *testing.T) {
 	for i := range 16 {
 		l.open(t, url.Values{"shell": {"s" + urlNumber(int64(i))}}).read()
 	}
-	_, _, err := websocket.Dial(t.Context(), l.url+"?shell=more", nil)
-	if err == nil {
-		t.Error("a seventeenth shell was opened")
+	conn, _, err := websocket.Dial(t.Context(), l.url+"?shell=more", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	if _, said, err := conn.Read(t.Context()); err != nil || !strings.Contains(string(said), "has 16 shells open") {
+		t.Errorf("the seventeenth shell says %s, %v", said, err)
 	}
 }
 
