@@ -88,7 +88,7 @@ func (s *Sessions) Guard(next http.Handler) http.Handler {
 		}
 		protect(w.Header())
 		found := s.find(value)
-		if found == nil || r.Header.Get(keyHeader) != "" || r.Header.Get("Authorization") != "" {
+		if found == nil || elsewhere(r) || r.Header.Get(keyHeader) != "" || r.Header.Get("Authorization") != "" {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -112,6 +112,13 @@ type contextKey struct{}
 // WebSocket cannot have a header of its own: package gate and the upgrade itself
 // look at its origin.
 func changes(r *http.Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead }
+
+// elsewhere reports whether the browser says that another page asks: one of a
+// sandbox, below the same domain, comes with the cookie (Fetch Metadata, W3C).
+func elsewhere(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site != "" && site != "same-origin" && site != "none"
+}
 
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
