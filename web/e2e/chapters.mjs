@@ -67,7 +67,7 @@ export async function work({ page, look }) {
   if ((await editor.inputValue()) !== "precious\n") throw new Error("the file has " + (await editor.inputValue()));
   await editor.fill("precious\nand edited\n");
   await page.getByRole("button", { name: "Save", exact: true }).click();
-  await page.getByText("Saved").waitFor();
+  await page.getByText("Saved", { exact: true }).waitFor();
   await look("files");
   await page.getByRole("button", { name: "Close", exact: true }).click();
   await page.locator('input[type="file"]').setInputFiles({ name: "upload.txt", mimeType: "text/plain", buffer: Buffer.from("from the browser\n") });
@@ -124,7 +124,7 @@ export async function rollBack({ page, look }) {
 
 export async function egress({ page, look }) {
   await type(page, "clear; (curl -sS -m 60 http://allowed.example/ | tail -1; curl -sS -m 5 https://never.example/) &");
-  await page.getByRole("link", { name: /^Egress \d/ }).click();
+  await page.getByRole("link", { name: /^Egress \d+ ✓/ }).click();
   await page.getByText("never.example").first().waitFor();
   const editor = page.getByLabel("Policy document");
   await editor.fill("version: 1\ndefault: maybe\n");
@@ -140,7 +140,7 @@ export async function egress({ page, look }) {
 
   await page.getByRole("link", { name: "Sandbox", exact: true }).click();
   await type(page, "clear; curl -sS -m 60 http://partner.example/ | tail -1");
-  await page.getByRole("link", { name: /^Egress \d/ }).click();
+  await page.getByRole("link", { name: /^Egress \d+ ✓/ }).click();
   await page.getByRole("region", { name: "Waiting for your answer" }).getByText("partner.example:80").waitFor();
   await look("approval");
   await page.getByRole("button", { name: "Approve once" }).click();
