@@ -97,6 +97,27 @@ export async function inspect({ page, look }) {
   await page.getByRole("link", { name: "Terminal", exact: true }).click();
 }
 
+// What a guest really writes is text where it is shown; hostile.mjs has more
+// fields than a guest.
+export async function hostile({ page, base, look }) {
+  const title = await page.title();
+  await type(page, `clear; mkdir -p /srv/names; cd /srv/names; touch $'<img src=x onerror=alert(1)>' $'\\xe2\\x80\\xaegnp.exe'; cd /srv`);
+  await type(page, `bash -c 'exec -a "<script>alert(1)</script>" sleep 600' & echo '<b>kernel</b>' > /dev/kmsg; getent hosts '<b>bold</b>.example'`);
+  await type(page, `printf '\\e]0;owned\\a\\e]8;;javascript:alert(1)\\e\\\\a-link\\e]8;;\\e\\\\\\n'; echo all-$((1+1))`);
+  await says(page, "all-2");
+  await page.locator(".xterm-rows").getByText("a-link").first().click({ modifiers: ["Control"], force: true });
+  if ((await page.title()) !== title || page.context().pages().length > 1) throw new Error("the terminal has changed the page: " + (await page.title()));
+  const here = page.url().split("#")[1].split("/")[2];
+  await page.goto(`${base}/#/sandbox/${here}/files?path=%2Fsrv%2Fnames`);
+  await page.getByText("<img src=x onerror=alert(1)>").first().waitFor();
+  await page.getByText("\\u{202e}gnp.exe").first().waitFor();
+  await page.goto(`${base}/#/sandbox/${here}/programs`);
+  await page.getByRole("cell", { name: "<script>alert(1)</script> 600" }).waitFor();
+  await look("hostile");
+  await page.goto(`${base}/#/sandbox/${here}/terminal`);
+  await type(page, "rm -r /srv/names; kill %1; clear");
+}
+
 export async function breakIt({ page, look }) {
   await type(page, "clear; rm -rf --no-preserve-root /srv /etc /usr 2>/dev/null; ls");
   await page.getByRole("alert").filter({ hasText: "This machine cannot work" }).waitFor({ timeout: 180_000 });

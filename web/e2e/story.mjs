@@ -2,7 +2,7 @@
 // the others from being told.
 
 import { check, fits, launch, open, phone, wide } from "./browser.mjs";
-import { breakIt, create, egress, events, fleet, host, inspect, rollBack, signIn, work } from "./chapters.mjs";
+import { breakIt, create, egress, events, fleet, host, hostile, inspect, rollBack, signIn, work } from "./chapters.mjs";
 import { readOnly } from "./reader.mjs";
 
 const { BASE: base, ADMIN: admin, READER: reader, SHOTS: shots, FAILURES: failures } = process.env;
@@ -37,6 +37,7 @@ try {
   await chapter("create a sandbox", create);
   await chapter("work in it", work);
   await chapter("look into it", inspect);
+  await chapter("see that text is text", hostile);
   await chapter("break it", breakIt);
   await chapter("roll it back", rollBack);
   await chapter("answer for a connection", egress);

@@ -17,6 +17,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -131,15 +132,20 @@ func protect(h http.Header) {
 	h.Set("Referrer-Policy", "no-referrer")
 }
 
-// takeCookie returns the session's cookie and leaves the others.
+// takeCookie returns the session's cookie and leaves the others. Without one it
+// leaves all as it is.
 func takeCookie(r *http.Request) (value string) {
 	cookies := r.Cookies()
+	ours := func(c *http.Cookie) bool { return c.Name == plainCookie || c.Name == secureCookie }
+	if !slices.ContainsFunc(cookies, ours) {
+		return ""
+	}
 	r.Header.Del("Cookie")
 	for _, c := range cookies {
 		switch {
 		case c.Name == cookieName(r):
 			value = c.Value
-		case c.Name != plainCookie && c.Name != secureCookie:
+		case !ours(c):
 			r.AddCookie(c)
 		}
 	}
