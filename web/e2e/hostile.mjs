@@ -6,14 +6,12 @@ import { check, fits, launch, open, phone, wide } from "./browser.mjs";
 import { stage, world } from "./stage.mjs";
 
 const payloads = {
-  "an image": `<img src=x onerror="window.owned=1">`,
-  "a script": `</textarea></title><script>window.owned=1</script><svg onload="window.owned=1">`,
-  "a style": `<style>*{display:none}</style><base href="https://evil.example/"><meta http-equiv=refresh content="0;url=https://evil.example">`,
-  "a link": `<a href="javascript:window.owned=1" style="position:fixed;inset:0">x</a>`,
-  "a template": "{{constructor.constructor('window.owned=1')()}} ${window.owned=1} javascript:window.owned=1",
-  "directions": "\u202egnp.exe\u2066\u200f\u061c reversed",
-  "nothing to see": "\u200b\u200d\u2060\u00ad\ufeff\u3164",
-  "escapes": "\x1b[2J\x1b]0;owned\x07\x1b]8;;javascript:window.owned=1\x1b\\click\x1b]8;;\x1b\\\x9b31m",
+  // One string that breaks out of an element, an attribute, a text area, a script.
+  "markup": `<img src=x onerror="window.owned=1"></textarea></title></script>'"><script>window.owned=1</script><svg onload="window.owned=1">` +
+    `<style>*{display:none}</style><base href="https://evil.example/"><meta http-equiv=refresh content="0;url=https://evil.example">` +
+    `<a href="javascript:window.owned=1" style="position:fixed;inset:0">x</a>{{constructor.constructor('window.owned=1')()}} \${window.owned=1}`,
+  "a link": "javascript:window.owned=1",
+  "what does not show": "\u202egnp.exe\u2066\u200f\u061c \u200b\u200d\u2060\u00ad\ufeff\u3164 \x1b[2J\x1b]0;owned\x07\x1b]8;;javascript:window.owned=1\x1b\\click\x1b]8;;\x1b\\\x9b31m",
   "marks on marks": "Z" + "\u0301\u0316\u0489\u20dd".repeat(200),
   "no place to break": "W".repeat(5000),
   "many lines": "line\n".repeat(2000),

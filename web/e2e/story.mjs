@@ -2,14 +2,14 @@
 // the others from being told.
 
 import { check, fits, launch, open, phone, wide } from "./browser.mjs";
-import { breakIt, create, egress, events, fleet, host, inspect, rollBack, signIn, work } from "./chapters.mjs";
+import { breakIt, create, egress, events, fleet, host, hostile, inspect, rollBack, signIn, work } from "./chapters.mjs";
 import { readOnly } from "./reader.mjs";
 
 const { BASE: base, ADMIN: admin, READER: reader, SHOTS: shots, FAILURES: failures } = process.env;
 
 const browser = await launch();
 const { page, context, wrong } = await open(browser, { viewport: wide, colorScheme: "light", origin: base });
-page.setDefaultTimeout(60_000);
+page.setDefaultTimeout(40_000);
 
 // look checks what one sees, and keeps a picture of it if pictures are wanted.
 async function look(name) {
@@ -37,6 +37,7 @@ try {
   await chapter("create a sandbox", create);
   await chapter("work in it", work);
   await chapter("look into it", inspect);
+  await chapter("see that text is text", hostile);
   await chapter("break it", breakIt);
   await chapter("roll it back", rollBack);
   await chapter("answer for a connection", egress);

@@ -36,6 +36,20 @@ func TestPageIsBuiltFromItsSources(t *testing.T) {
 	}
 }
 
+// Pictures in the documents are small enough to be looked at anywhere.
+func TestPicturesAreSmall(t *testing.T) {
+	const most = 200 << 10
+	pictures, err := filepath.Glob("../../../docs/images/*.png")
+	if err != nil || len(pictures) == 0 {
+		t.Fatalf("no pictures: run make screenshots; %v", err)
+	}
+	for _, p := range pictures {
+		if fi, err := os.Stat(p); err != nil || fi.Size() > most {
+			t.Errorf("%s has %d bytes, of %d: %v", p, fi.Size(), most, err)
+		}
+	}
+}
+
 // built is what is embedded, by name.
 func built(t *testing.T) map[string]string {
 	t.Helper()

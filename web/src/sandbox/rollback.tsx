@@ -16,10 +16,12 @@ interface Diff {
   added: number;
   removed: number;
   changed: number;
+  // rows is how many there would be to list.
+  rows: number;
   whole: boolean;
 }
 
-const nothing: Diff = { files: [], added: 0, removed: 0, changed: 0, whole: false };
+const nothing: Diff = { files: [], added: 0, removed: 0, changed: 0, rows: 0, whole: false };
 
 export function Rollback({ box, to, close, done }: { box: Activity; to: Snapshot; close: () => void; done: () => void }) {
   const [diff, setDiff] = useState<Diff>(nothing);
@@ -27,10 +29,15 @@ export function Rollback({ box, to, close, done }: { box: Activity; to: Snapshot
   useEffect(() => {
     const own = new AbortController();
     const d = { ...nothing, files: [] as FileChange[] };
+    let folder: FileChange | undefined;
     let drawn = 0;
     lines<FileChange>(sandboxPath(box.sandboxID, "diff") + "?from=" + encodeURIComponent(to.snapshotID), own.signal, (c) => {
       d[c.kind]++;
-      if (d.files.length < listed) d.files.push(c);
+      // Of a folder that has come or gone as a whole, the folder is enough.
+      const within = folder !== undefined && folder.kind === c.kind && c.path.startsWith(folder.path + "/");
+      if (c.folder && c.kind !== "changed" && !within) folder = c;
+      if (!within && d.files.length < listed) d.files.push(c);
+      if (!within) d.rows++;
       if (Date.now() - drawn > 200) {
         drawn = Date.now();
         setDiff({ ...d });
@@ -78,7 +85,7 @@ export function Rollback({ box, to, close, done }: { box: Activity; to: Snapshot
           </table>
         </div>
       )}
-      {total > listed && <p class="muted">The first {listed} of {total} are listed.</p>}
+      {diff.rows > listed && <p class="muted">The first {listed} of {diff.rows} are listed.</p>}
       {diff.whole && <Notice kind="info">Contents of memory are not compared; they go back too.</Notice>}
     </Dialog>
   );

@@ -17,6 +17,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,7 +89,7 @@ func (s *Sessions) Guard(next http.Handler) http.Handler {
 		}
 		protect(w.Header())
 		found := s.find(value)
-		if found == nil || r.Header.Get(keyHeader) != "" || r.Header.Get("Authorization") != "" {
+		if found == nil || elsewhere(r) || r.Header.Get(keyHeader) != "" || r.Header.Get("Authorization") != "" {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -113,6 +114,13 @@ type contextKey struct{}
 // look at its origin.
 func changes(r *http.Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead }
 
+// elsewhere reports whether the browser says that another page asks: one of a
+// sandbox, below the same domain, comes with the cookie (Fetch Metadata, W3C).
+func elsewhere(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site != "" && site != "same-origin" && site != "none"
+}
+
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 // protect sets what keeps an answer of the API from being anything but data to
@@ -124,15 +132,20 @@ func protect(h http.Header) {
 	h.Set("Referrer-Policy", "no-referrer")
 }
 
-// takeCookie returns the session's cookie and leaves the others.
+// takeCookie returns the session's cookie and leaves the others. Without one it
+// leaves all as it is.
 func takeCookie(r *http.Request) (value string) {
 	cookies := r.Cookies()
+	ours := func(c *http.Cookie) bool { return c.Name == plainCookie || c.Name == secureCookie }
+	if !slices.ContainsFunc(cookies, ours) {
+		return ""
+	}
 	r.Header.Del("Cookie")
 	for _, c := range cookies {
 		switch {
 		case c.Name == cookieName(r):
 			value = c.Value
-		case c.Name != plainCookie && c.Name != secureCookie:
+		case !ours(c):
 			r.AddCookie(c)
 		}
 	}

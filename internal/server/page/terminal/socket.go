@@ -45,12 +45,6 @@ func (r *Room) Serve(w http.ResponseWriter, req *http.Request, sandbox string) e
 	if !isName(name) {
 		return fault.New(fault.Invalid, "query parameter shell is not a name").Hint("names are 1 to 32 of a-z, 0-9 and -")
 	}
-	size := Size{Cols: count(q.Get("cols"), 80), Rows: count(q.Get("rows"), 24)}
-	shell, leave, err := r.Enter(req.Context(), sandbox, name, size)
-	if err != nil {
-		return err
-	}
-	defer leave()
 	// Accept refuses pages of other hosts by their Origin.
 	conn, err := websocket.Accept(w, req, nil)
 	if err != nil {
@@ -60,6 +54,16 @@ func (r *Room) Serve(w http.ResponseWriter, req *http.Request, sandbox string) e
 	conn.SetReadLimit(maxInput)
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
+	size := Size{Cols: count(q.Get("cols"), 80), Rows: count(q.Get("rows"), 24)}
+	shell, leave, err := r.Enter(ctx, sandbox, name, size)
+	if err != nil {
+		// By the socket, because a browser does not tell a page why it got none.
+		if send(ctx, conn, note{Error: err.Error()}) == nil {
+			conn.Close(websocket.StatusNormalClosure, "")
+		}
+		return nil
+	}
+	defer leave()
 	seen := int64(-1)
 	if q.Get("of") == shell.id {
 		if n, err := strconv.ParseInt(q.Get("seen"), 10, 64); err == nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"bulkhead/internal/fault"
 	"bulkhead/internal/guestd/process"
 	"bulkhead/internal/server/page/terminal"
 	"bulkhead/test/leak"
@@ -22,6 +23,8 @@ import (
 type lab struct {
 	*terminal.Room
 	url string
+	// guest is how the agent is reached.
+	guest *httptest.Server
 }
 
 func newLab(t *testing.T) *lab {
@@ -35,7 +38,7 @@ func newLab(t *testing.T) *lab {
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
 	guest := httptest.NewServer(mux)
-	l := &lab{Room: &terminal.Room{Transport: func(context.Context, string) (http.RoundTripper, error) {
+	l := &lab{guest: guest, Room: &terminal.Room{Transport: func(context.Context, string) (http.RoundTripper, error) {
 		return toGuest(guest.Listener.Addr().String()), nil
 	}}}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,6 +78,7 @@ type browser struct {
 	seen  int64
 	fresh bool
 	ended string
+	err   string
 }
 
 type note struct {
@@ -111,10 +115,7 @@ func (b *browser) read() {
 	if err := json.Unmarshal(data, &n); err != nil {
 		b.t.Fatal(err)
 	}
-	if n.Error != "" {
-		b.t.Fatal(n.Error)
-	}
-	b.ended = n.Ended
+	b.ended, b.err = n.Ended, n.Error
 	b.shell, b.fresh, b.seen = n.Shell, n.Fresh, n.From
 }
 
@@ -182,6 +183,38 @@ func TestShellOutlivesTheRoom(t *testing.T) {
 	}
 }
 
+// A machine that is paused or rolled back cuts the connection. That is told, and
+// who comes again finds the shell of the machine that there is then.
+func TestCutConnectionIsTold(t *testing.T) {
+	leak.Check(t)
+	l := newLab(t)
+	b := l.open(t, url.Values{"shell": {"console"}})
+	b.write("x=kept; echo begin-$((1+1))\n")
+	b.until("begin-2")
+	l.guest.CloseClientConnections()
+	for b.err == "" {
+		b.read()
+	}
+	if _, _, err := b.conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+		t.Errorf("then comes %v", err)
+	}
+	again := l.open(t, url.Values{"shell": {"console"}, "of": {b.shell}, "seen": {urlNumber(b.seen)}})
+	again.write("echo again-$x\n")
+	again.until("again-kept")
+}
+
+func TestMachineThatIsGoneIsTold(t *testing.T) {
+	leak.Check(t)
+	l := newLab(t)
+	l.Room = &terminal.Room{Transport: func(context.Context, string) (http.RoundTripper, error) {
+		return nil, fault.New(fault.WrongState, "sandbox otter is rolling_back")
+	}}
+	b := l.open(t, url.Values{"shell": {"console"}})
+	if b.read(); !strings.Contains(b.err, "rolling_back") {
+		t.Errorf("it says %q", b.err)
+	}
+}
+
 func TestTerminalHasASize(t *testing.T) {
 	leak.Check(t)
 	l := newLab(t)
@@ -231,9 +264,13 @@ func TestShellsAreBounded(t *testing.T) {
 	for i := range 16 {
 		l.open(t, url.Values{"shell": {"s" + urlNumber(int64(i))}}).read()
 	}
-	_, _, err := websocket.Dial(t.Context(), l.url+"?shell=more", nil)
-	if err == nil {
-		t.Error("a seventeenth shell was opened")
+	conn, _, err := websocket.Dial(t.Context(), l.url+"?shell=more", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	if _, said, err := conn.Read(t.Context()); err != nil || !strings.Contains(string(said), "has 16 shells open") {
+		t.Errorf("the seventeenth shell says %s, %v", said, err)
 	}
 }
 
