@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -9,7 +10,6 @@ import (
 
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/egress"
-	"bulkhead/internal/fault"
 	"bulkhead/internal/guest"
 	"bulkhead/internal/meter"
 	"bulkhead/internal/reclaim"
@@ -123,16 +123,13 @@ func (t tended) Snapshot(ctx context.Context, id string, keep schedule.Keep) err
 	return err
 }
 
-// Expire does what is due with a sandbox that has had its time. If that is its
-// end, the keys for it alone end too.
+// Expire is the heart's; if it removes the sandbox, keys for that alone end too.
 func (t tended) Expire(ctx context.Context, id string) error {
-	if err := t.heart.Expire(ctx, id); err != nil {
+	err := t.heart.Expire(ctx, id)
+	if _, there := t.Team(id); there {
 		return err
 	}
-	if _, err := t.Get(id); fault.Is(err, fault.NotFound) {
-		return t.keys.Forget(ctx, id)
-	}
-	return nil
+	return errors.Join(err, t.keys.Forget(ctx, id))
 }
 
 func (t tended) Pause(ctx context.Context, id string) error {
