@@ -3,8 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"bulkhead/internal/daemon/front"
@@ -53,8 +55,21 @@ func (d *Daemon) doors(ctx context.Context, f *front.Front, sessions *session.Se
 		}
 		doors = append(doors, server.Door{Listener: l, Guard: guard})
 		d.Log.InfoContext(ctx, "daemon serves", "url", "https://"+l.Addr().String(), "domain", d.Config.Domain)
+		f.Domain = reached(d.Config.Domain, l.Addr())
 	}
 	return doors, nil
+}
+
+// reached is a domain with the port at which it is reached by TLS, unless that is
+// the usual one; nil without a domain.
+func reached(domain string, at net.Addr) *string {
+	if domain == "" {
+		return nil
+	}
+	if port := at.(*net.TCPAddr).Port; port != 443 {
+		domain = net.JoinHostPort(domain, strconv.Itoa(port))
+	}
+	return &domain
 }
 
 // certificate is what is shown to those who come by TLS.

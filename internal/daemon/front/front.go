@@ -41,7 +41,7 @@ import (
 	"bulkhead/internal/vmm/qemu"
 )
 
-// Front shows the heart and its surroundings. All fields are needed.
+// Front shows the heart and its surroundings. All fields are needed but Domain.
 type Front struct {
 	*sandbox.Manager
 	Templates *template.Builder
@@ -61,6 +61,8 @@ type Front struct {
 	// Version is the program's.
 	Version string
 	Clock   func() time.Time
+	// Domain is what the host names of ports end in; nil if there are none.
+	Domain *string
 }
 
 // Options returns what a server shows.

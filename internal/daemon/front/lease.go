@@ -2,7 +2,6 @@ package front
 
 import (
 	"context"
-	"net"
 	"time"
 
 	"bulkhead/client"
@@ -25,7 +24,7 @@ const (
 // lent adds to c what its client needs to know of how it has b.
 func (a *Front) lent(ctx context.Context, c *client.Sandbox, b sandbox.Sandbox) {
 	said := wire.AskedOf(b.Asked)
-	c.Access = client.Access{ClientID: clientID, EnvdVersion: envdVersion, Alias: b.Template, Domain: a.domain()}
+	c.Access = client.Access{ClientID: clientID, EnvdVersion: envdVersion, Alias: b.Template, Domain: a.Domain}
 	if auth.From(ctx).Need(auth.Operate) == nil { // who may only look gets no way in
 		c.AgentToken = a.Tokens.Access(string(b.ID))
 		if b.Ingress.Private {
@@ -46,20 +45,6 @@ func (a *Front) lent(ctx context.Context, c *client.Sandbox, b sandbox.Sandbox) 
 	case !b.Schedule.Expires.IsZero():
 		c.EndAt = b.Schedule.Expires
 	}
-}
-
-// domain is what the host names of ports end in, with the port of TLS unless that
-// is the usual one; nil if there are none.
-func (a *Front) domain() *string {
-	domain := a.Config.Domain
-	_, port, err := net.SplitHostPort(a.Config.ListenTLS)
-	if domain == "" || err != nil {
-		return nil
-	}
-	if port != "443" {
-		domain = net.JoinHostPort(domain, port)
-	}
-	return &domain
 }
 
 // ingressOf is how the ports of a sandbox may be reached, as its client asks.

@@ -108,7 +108,7 @@ func TestSDK(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			args := []string{"node", "--import", filepath.Join(dir, "resolve.mjs"), "--test", "--test-reporter=spec", "--test-concurrency=1", "--test-timeout=120000"}
+			args := []string{"node", "--import", filepath.Join(dir, "resolve.mjs"), "--test", "--test-reporter=spec", "--test-concurrency=1", "--test-force-exit", "--test-timeout=120000"}
 			h.run(t, tl, []string{"SDK=" + generation}, append(args, files...)...)
 		})
 	}

@@ -58,8 +58,8 @@ test('private ports, and a sandbox that wakes', async () => {
   })
   try {
     assert.ok(quiet.trafficAccessToken, 'there is a token for traffic')
-    await quiet.commands.run('exec python3 -m http.server 8000', { ...patient, background: true, timeoutMs: 0, cwd: '/etc' })
-    const url = `https://${quiet.getHost(8000)}/hostname`
+    await quiet.commands.run('exec python3 -m http.server 8080', { ...patient, background: true, timeoutMs: 0, cwd: '/etc' })
+    const url = `https://${quiet.getHost(8080)}/hostname`
     const token = { 'e2b-traffic-access-token': quiet.trafficAccessToken }
     await until(async () => (await get(url, token)).status === 200)
     assert.equal((await get(url)).status, 403)
