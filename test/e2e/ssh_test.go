@@ -124,20 +124,20 @@ func testSSHTerminal(t *testing.T, s *shell, at string) {
 	}
 	defer tty.Close()
 	screen := &screen{t: t, tty: tty}
-	fmt.Fprintln(tty, `PS1=; stty -echo; echo "[size $(stty size)]"`)
+	screen.enter(`PS1=; stty -echo; echo "[size $(stty size)]"`)
 	screen.await("[size 33 111]")
 	if err := pty.Setsize(tty, &pty.Winsize{Rows: 44, Cols: 122}); err != nil {
 		t.Fatal(err)
 	}
 	// The new size arrives behind what is typed, so it is waited for.
-	fmt.Fprintln(tty, `until [ "$(stty size)" = "44 122" ]; do sleep 0.1; done; printf '[%s]' changed`)
+	screen.enter(`until [ "$(stty size)" = "44 122" ]; do sleep 0.1; done; printf '[%s]' changed`)
 	screen.await("[changed]")
 	// The program says itself that it runs: it has the terminal by then.
-	fmt.Fprintln(tty, `sh -c 'trap "printf [%s] interrupted; exit 5" INT; printf [%s] waits; while :; do sleep 0.1; done'`)
+	screen.enter(`sh -c 'trap "printf [%s] interrupted; exit 5" INT; printf [%s] waits; while :; do sleep 0.1; done'`)
 	screen.await("[waits]")
 	fmt.Fprint(tty, "\x03")
 	screen.await("[interrupted]")
-	fmt.Fprintln(tty, "exit 9")
+	screen.enter("exit 9")
 	err = cmd.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 9 {
@@ -150,6 +150,14 @@ type screen struct {
 	t     *testing.T
 	tty   *os.File
 	shown []byte
+}
+
+// enter types a line.
+func (s *screen) enter(line string) {
+	s.t.Helper()
+	if _, err := s.tty.WriteString(line + "\n"); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // await reads until a text was shown.
