@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"bulkhead/internal/fault"
 )
@@ -21,7 +22,7 @@ type Lock struct {
 // AcquireLock takes the state directory, which it makes (0700) if it does not
 // exist. If another process has it, the error is a fault.Unavailable that
 // names the process. The lock ends with Release or with the process, however
-// it ends; children do not inherit it.
+// it ends; children do not inherit it once they are programs of their own.
 func AcquireLock(stateDir string) (*Lock, error) {
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
@@ -30,11 +31,36 @@ func AcquireLock(stateDir string) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock of state directory: %w", err)
 	}
-	if err := lock(f); err != nil {
+	if err := lockSoon(f); err != nil {
 		return nil, errors.Join(holderError(err, f, stateDir), f.Close())
 	}
 	return &Lock{file: f}, nil
 }
+
+// lingers is how long the lock of a process that is gone may be held by a child
+// that it had just forked and that is not yet another program.
+const lingers = 5 * time.Second
+
+// lockSoon is lock, but waits for such a child.
+func lockSoon(f *os.File) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(lingers)
+	for {
+		err := lock(f)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || !gone(readPID(f)) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			return err
+		}
+	}
+}
+
+// gone reports whether there is no process of a number; 0 is nobody's.
+func gone(pid int) bool { return pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 func lock(f *os.File) error {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {

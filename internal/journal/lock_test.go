@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"bulkhead/internal/fault"
@@ -148,5 +149,40 @@ func TestLockMakesPrivateStateDirectory(t *testing.T) {
 	}
 	if got, want := fi.Mode().Perm(), os.FileMode(0o700); got != want {
 		t.Errorf("mode = %v, want %v", got, want)
+	}
+}
+
+// A daemon that was killed while it started a program has left a child with its
+// lock, for a moment.
+func TestLockWaitsForAChildOfTheDead(t *testing.T) {
+	dir := t.TempDir()
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintln(f, dead.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sleep", "0.3")
+	child.ExtraFiles = []*os.File{f}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	l, err := journal.AcquireLock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release(t, l)
+	if err := child.Wait(); err != nil {
+		t.Error(err)
 	}
 }
