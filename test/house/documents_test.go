@@ -58,6 +58,9 @@ func linkBreaches(t *tree) []breach {
 			exists[p] = true
 		}
 	}
+	for _, p := range t.pictures {
+		exists[p] = true
+	}
 	return t.absent(func(f *file, line string) (missing []string) {
 		for _, m := range markdownLink.FindAllStringSubmatch(line, -1) {
 			target, _, _ := strings.Cut(m[1], "#")

@@ -29,6 +29,8 @@ const root = "../.."
 type tree struct {
 	fset  *token.FileSet
 	files []*file // by path
+	// pictures are the paths of what is no text.
+	pictures []string
 }
 
 // file is one tracked file.
@@ -53,6 +55,7 @@ func realTree(t *testing.T) *tree {
 		t.Fatalf("list the tree's files: %v", err)
 	}
 	sources := map[string]string{}
+	var pictures []string
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 		b, err := os.ReadFile(filepath.Join(root, name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -61,14 +64,17 @@ func realTree(t *testing.T) *tree {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.ContainsRune(b, 0) {
-			sources[name] = string(b)
+		if bytes.ContainsRune(b, 0) {
+			pictures = append(pictures, name)
+			continue
 		}
+		sources[name] = string(b)
 	}
 	tr, err := newTree(sources)
 	if err != nil {
 		t.Fatal(err)
 	}
+	tr.pictures = pictures
 	return tr
 }
 

@@ -128,7 +128,7 @@ export async function rollBack({ page, look }) {
   await page.getByRole("button", { name: /taken by hand/ }).click();
   await page.getByRole("button", { name: "Roll back to this…" }).click();
   const dialog = page.getByRole("dialog");
-  await dialog.getByRole("status").filter({ hasText: "since then" }).waitFor();
+  await dialog.locator('[role="status"][aria-busy="false"]').filter({ hasText: "since then" }).waitFor({ timeout: 120_000 });
   await dialog.getByText("/srv/", { exact: true }).waitFor();
   await look("rollback");
   await dialog.getByRole("button", { name: "Roll back", exact: true }).click();

@@ -9,10 +9,11 @@ const { BASE: base, ADMIN: admin, READER: reader, SHOTS: shots, FAILURES: failur
 
 const browser = await launch();
 const { page, context, wrong } = await open(browser, { viewport: wide, colorScheme: "light", origin: base });
-page.setDefaultTimeout(40_000);
+page.setDefaultTimeout(90_000);
 
 // look checks what one sees, and keeps a picture of it if pictures are wanted.
 async function look(name) {
+  for (const b of await page.getByRole("button", { name: "Dismiss message" }).all()) await b.click({ timeout: 1000 }).catch(() => {}); // it has gone by itself
   if (shots) await page.screenshot({ path: `${shots}/${name}.png` });
   await check(page, wrong, name);
   await fits(page, name);

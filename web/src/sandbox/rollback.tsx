@@ -40,7 +40,7 @@ export function Rollback({ box, to, close, done }: { box: Activity; to: Snapshot
       if (!within) d.rows++;
       if (Date.now() - drawn > 200) {
         drawn = Date.now();
-        setDiff({ ...d });
+        setDiff({ ...d, files: [...d.files] });
       }
     }).then(() => setDiff({ ...d, whole: true }), (e: unknown) => own.signal.aborted || setError(e));
     return () => own.abort();

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,44 +33,47 @@ const (
 
 // Programs answers with what runs in a sandbox.
 func (d *Desk) Programs(ctx context.Context, ref string) (client.Programs, error) {
-	out, err := d.output(ctx, ref, "/bin/sh", "-c", look)
+	out, own, err := d.output(ctx, ref, "/bin/sh", "-c", look)
 	if err != nil {
 		return client.Programs{}, err
 	}
-	return parse(out), nil
+	all := parse(out)
+	all.Processes = slices.DeleteFunc(all.Processes, func(p client.Process) bool { return p.PID == own })
+	return all, nil
 }
 
-// output runs a program and returns what it prints, however it ends.
-func (d *Desk) output(ctx context.Context, ref, cmd string, args ...string) ([]byte, error) {
+// output runs a program and returns what it prints, however it ends, and which
+// process it was.
+func (d *Desk) output(ctx context.Context, ref, cmd string, args ...string) (out []byte, pid int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	programs, err := d.processes(ctx, ref)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	no := false
 	stream, err := programs.Start(ctx, connect.NewRequest(&process.StartRequest{
 		Process: &process.ProcessConfig{Cmd: cmd, Args: args}, Stdin: &no,
 	}))
 	if err != nil {
-		return nil, explain("run "+cmd, err)
+		return nil, 0, explain("run "+cmd, err)
 	}
 	defer stream.Close()
-	var out bytes.Buffer
 	for stream.Receive() {
 		event := stream.Msg().GetEvent()
 		if event.GetEnd() != nil {
-			return out.Bytes(), nil
+			return out, pid, nil
 		}
-		out.Write(event.GetData().GetStdout())
-		if out.Len() > maxLook {
-			return nil, fault.New(fault.Exhausted, "the sandbox says more of its processes than %d MiB", maxLook>>20)
+		pid = max(pid, int(event.GetStart().GetPid()))
+		out = append(out, event.GetData().GetStdout()...)
+		if len(out) > maxLook {
+			return nil, 0, fault.New(fault.Exhausted, "the sandbox says more of its processes than %d MiB", maxLook>>20)
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return nil, explain("run "+cmd, err)
+		return nil, 0, explain("run "+cmd, err)
 	}
-	return nil, fault.New(fault.Unavailable, "the sandbox did not say what runs in it")
+	return nil, 0, fault.New(fault.Unavailable, "the sandbox did not say what runs in it")
 }
 
 // parse reads what look prints. What cannot be read is left out.
