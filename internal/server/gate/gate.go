@@ -1,9 +1,10 @@
 // Package gate stands at the doors by which others than root come in: TCP
 // ports. It says who is asking, and turns away who must not ask at all.
 //
-// What gives somebody a right here is a key (package auth). There are no
-// cookies and nothing else that a browser would send on its own, so that a page
-// cannot use what its visitor may do. Against pages it also refuses names of
+// What gives somebody a right here is a key (package auth), and nothing that a
+// browser would send on its own, so that a page cannot use what its visitor may
+// do. The console's cookie is looked at before, by package page/session, which
+// puts a key in its place if the console itself has sent it. Against pages it also refuses names of
 // this host that are not its own (DNS rebinding) and requests of foreign origins
 // that could change something, in that order and before anything is looked up.
 //
