@@ -156,7 +156,6 @@ func TestLoadRefuses(t *testing.T) {
 		"a domain that is a number":  {content: "domain: 10.0.0.1", want: "is an address, not a name"},
 		"every origin":               {content: `cors_origins: "*"`, want: "is not an origin like"},
 		"an origin with a path":      {content: "cors_origins: https://a.example/", want: "is not an origin like"},
-		"a certificate without key":  {content: "tls_cert: /c", want: "tls_cert and tls_key go together"},
 		"an unknown level":           {content: "log_level: loud", want: `log_level: "loud" is not one of debug, info, warn, error`},
 		"an unknown format":          {content: "log_format: xml", want: `log_format: "xml" is not one of text, json`},
 		"no CPU":                     {content: "template: {cpus: 0}", want: `template.cpus: "0" is not a whole number from 1 to 64`},
@@ -187,6 +186,18 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("error %q names the file: %v, want %v", err, !fromFile, fromFile)
 			}
 		})
+	}
+}
+
+// TestCertificateAndKeyGoTogether: one may come from the file, the other from a flag.
+func TestCertificateAndKeyGoTogether(t *testing.T) {
+	half := config.Source{File: file(t, "tls_cert: /c")}
+	if _, err := config.Load(half); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "tls_cert and tls_key go together") {
+		t.Errorf("Load = %v, want %s", err, fault.Invalid)
+	}
+	half.Override = map[string]string{"tls_key": "/k"}
+	if c, err := config.Load(half); err != nil || c.TLSCert != "/c" || c.TLSKey != "/k" {
+		t.Errorf("Load = %s, %s, %v", c.TLSCert, c.TLSKey, err)
 	}
 }
 
