@@ -199,6 +199,13 @@ func (b *box) interrupt() (done func()) {
 	}
 }
 
+// isLeaving reports whether a removal waits or is under way.
+func (b *box) isLeaving() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.leaving > 0
+}
+
 // transition applies an event to the state, stores it and records it.
 func (b *box) transition(ctx context.Context, event lifecycle.Event, reason string) error {
 	b.mu.Lock()

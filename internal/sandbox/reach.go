@@ -24,6 +24,9 @@ func (b *box) guest(ctx context.Context) (live.Guest, error) {
 	case <-ctx.Done():
 		return nil, b.explain("reach", context.Cause(ctx))
 	}
+	if b.isLeaving() { // its end begins with the connection's
+		return nil, b.errGone()
+	}
 	l, rec := b.machine(), b.record()
 	if l == nil || rec.State.StandsStill() {
 		return nil, fault.New(fault.WrongState, "sandbox %s is %s", rec.Name, rec.State).Hint("bulkhead inspect %s", rec.Name)
