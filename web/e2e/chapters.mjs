@@ -217,4 +217,10 @@ export async function fleet({ page, look }) {
   await page.getByRole("button", { name: "Resume 1" }).click();
   await page.locator(".state", { hasText: "running" }).first().waitFor();
   await look("fleet");
+  await page.getByRole("link", { name: "otter", exact: true }).click();
+  await page.getByRole("button", { name: "Fork", exact: true }).click();
+  await page.getByText("goes on from this moment").waitFor();
+  // What a person makes has no end, unlike what an SDK makes.
+  const ends = await page.evaluate(async () => (await (await fetch("/v2/sandboxes?state=any")).json()).map((s) => s.endAt));
+  if (ends.length !== 3 || ends.some((e) => Date.parse(e) < Date.now() + 1e12)) throw new Error("they end at " + ends);
 }

@@ -30,7 +30,7 @@ export function FirstRun() {
     templates.again();
   };
   const create = async () => {
-    const box = await post<Sandbox>("/v2/sandboxes", { templateID: first?.name });
+    const box = await post<Sandbox>("/v2/sandboxes", { templateID: first?.name, forever: true });
     go("sandbox", [box.sandboxID]);
   };
   return (

@@ -11,7 +11,7 @@ import { ago, percent, plural, shown, span } from "./text";
 import type { Activity } from "./types";
 import { Action, Empty, Guest, Notice } from "./ui/parts";
 import { Sparkline } from "./ui/sparkline";
-import { health, StateChip } from "./ui/state";
+import { health, StateChip, up } from "./ui/state";
 import { say } from "./ui/toast";
 
 const urgent = ["crashed", "unhealthy", "held"];
@@ -144,7 +144,7 @@ function Bulk({ chosen, done }: { chosen: Activity[]; done: () => void }) {
     if (failed.length > 0) throw new Error(failed.join("; "));
     done();
   };
-  const running = chosen.filter((s) => s.state === "running");
+  const running = chosen.filter(up);
   const paused = chosen.filter((s) => s.state === "paused");
   return (
     <div class="bulk" role="region" aria-label="Selected sandboxes">

@@ -12,7 +12,7 @@ export function NewSandbox({ close }: { close: () => void }) {
   const [name, setName] = useState("");
   const from = template || templates.value?.[0]?.name || "";
   const create = async () => {
-    const box = await post<Sandbox>("/v2/sandboxes", { templateID: from, ...(name ? { name } : {}) });
+    const box = await post<Sandbox>("/v2/sandboxes", { templateID: from, forever: true, ...(name ? { name } : {}) });
     close();
     go("sandbox", [box.sandboxID]);
   };

@@ -1,7 +1,7 @@
 // What the API says, as package client writes it.
 
 export type State =
-  | "creating" | "starting" | "running" | "held" | "paused"
+  | "creating" | "starting" | "running" | "held" | "suspended" | "paused"
   | "rolling_back" | "stopped" | "crashed" | "removing";
 
 export interface Sandbox {
@@ -23,6 +23,11 @@ export interface Sandbox {
   accel: string;
   vmm?: { driver: string; version: string; pid: number; cage?: Cage };
   consoleTail?: string;
+}
+
+// Forked is what became of one fork of those asked for.
+export interface Forked {
+  sandbox?: Sandbox;
 }
 
 export interface Cage {

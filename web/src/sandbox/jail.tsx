@@ -5,13 +5,14 @@ import { size } from "../text";
 import type { Activity, Cage, Sandbox } from "../types";
 import { useLoad } from "../ui/load";
 import { Empty, Failure, Notice } from "../ui/parts";
+import { up } from "../ui/state";
 
 export function Jail({ box }: { box: Activity }) {
   const full = useLoad((s) => get<Sandbox>(sandboxPath(box.sandboxID), s), [box.sandboxID, box.state, box.startedAt]);
   if (full.error !== undefined) return <Failure error={full.error} />;
   const cage = full.value?.vmm?.cage;
   if (!full.value) return <p class="muted pad" aria-busy="true">Loading…</p>;
-  if (!cage && box.state === "running") return <Empty title="Your key may not look behind the wall."><p>What the host is made of needs a key with the scope “admin”, of the team that owns the host.</p></Empty>;
+  if (!cage && up(box)) return <Empty title="Your key may not look behind the wall."><p>What the host is made of needs a key with the scope “admin”, of the team that owns the host.</p></Empty>;
   if (!cage) return <Empty title="There is no VMM, and so no cage."><p>{box.name} is {box.state.replace("_", " ")}.</p></Empty>;
   return (
     <div class="jail">

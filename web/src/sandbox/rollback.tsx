@@ -6,6 +6,7 @@ import { moment, plural, size } from "../text";
 import type { Activity, FileChange, RollbackResult, Snapshot } from "../types";
 import { Dialog } from "../ui/dialog";
 import { Action, Failure, Guest, Notice } from "../ui/parts";
+import { up } from "../ui/state";
 import { say } from "../ui/toast";
 
 // listed bounds the files that are shown; all are counted.
@@ -55,7 +56,7 @@ export function Rollback({ box, to, close, done }: { box: Activity; to: Snapshot
   return (
     <Dialog wide title={`Roll ${box.name} back to ${to.name || moment(to.createdAt)}?`} close={close}
       actions={<Action kind="primary" act={roll} busy="Rolling back…">Roll back</Action>}>
-      <p>The whole machine goes back to {moment(to.createdAt)}: files, memory and every process. {box.state === "running" && !box.unhealthy
+      <p>The whole machine goes back to {moment(to.createdAt)}: files, memory and every process. {up(box) && !box.unhealthy
         ? "What it is now is kept as a snapshot, so this can be undone."
         : "If the machine still answers, what it is now is kept as a snapshot."}</p>
       <h3>What this would undo</h3>

@@ -7,6 +7,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { sandboxPath } from "../api";
 import { shown } from "../text";
 import type { Sandbox } from "../types";
+import { up } from "../ui/state";
 import { ShellSocket, type Status } from "./socket";
 import { withSheets } from "./sheets";
 
@@ -90,7 +91,7 @@ export function Terminal({ box, shell }: { box: Sandbox; shell: string }) {
   }, [box.sandboxID, shell]);
   // The machine was put back or came back: its shell is there, or a new one.
   useEffect(() => {
-    if (box.state === "running" && (status.kind === "failed" || status.kind === "waiting")) socket.current?.again();
+    if (up(box) && (status.kind === "failed" || status.kind === "waiting")) socket.current?.again();
   }, [box.state, box.head, box.startedAt]);
   return (
     <div class="terminal">

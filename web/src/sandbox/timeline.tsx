@@ -6,7 +6,7 @@ import { useEvents, useNow } from "../live";
 import { go } from "../route";
 import { useMay } from "../session";
 import { ago, moment, size } from "../text";
-import type { Activity, Sandbox, Snapshot, Timeline as Tree } from "../types";
+import type { Activity, Forked, Snapshot, Timeline as Tree } from "../types";
 import { useLoad } from "../ui/load";
 import { Action, Empty, Failure, Guest, Notice } from "../ui/parts";
 import { say } from "../ui/toast";
@@ -44,7 +44,7 @@ export function Timeline({ box, at }: { box: Activity; at: string }) {
   const selected = picked ?? before?.snapshotID ?? "";
   const placed = layout(tree.value);
   const take = async () => {
-    const s = await post<Snapshot>(sandboxPath(box.sandboxID, "snapshots"));
+    const s = await post<Snapshot>(sandboxPath(box.sandboxID, "snapshots"), { timeline: true });
     say(`Snapshot taken; the machine stood still for ${s.stoppedMS.toFixed(0)} ms`);
     tree.again();
   };
@@ -92,8 +92,8 @@ interface MomentProps {
 function Moment({ s, box, operates, head, rollback, removed }: MomentProps) {
   const [sure, setSure] = useState(false);
   const fork = async () => {
-    const all = await post<Sandbox[]>(sandboxPath(box.sandboxID, "fork"), { snapshot: s.snapshotID, count: 1 });
-    const first = all[0];
+    const all = await post<Forked[]>(sandboxPath(box.sandboxID, "fork"), { snapshot: s.snapshotID, count: 1, all: true, forever: true });
+    const first = all[0]?.sandbox;
     if (!first) return;
     say(`${first.name} goes on from that moment`);
     go("sandbox", [first.sandboxID]);

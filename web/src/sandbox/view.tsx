@@ -5,10 +5,10 @@ import { del, post, sandboxPath } from "../api";
 import { useLive } from "../live";
 import { go, to } from "../route";
 import { useMay } from "../session";
-import type { Activity, Sandbox } from "../types";
+import type { Activity, Forked } from "../types";
 import { Dialog } from "../ui/dialog";
 import { Action, Empty, Guest, Notice, Tabs } from "../ui/parts";
-import { health, StateChip } from "../ui/state";
+import { health, StateChip, up } from "../ui/state";
 import { say } from "../ui/toast";
 import { ConsoleLog } from "./console";
 import { Files } from "./files";
@@ -57,7 +57,7 @@ function Pane({ box, at, path, operates }: { box: Activity; at: string; path: st
   if (!operates) return <Empty title="Your key may only look."><p>What is in a sandbox needs a key with the scope “operate”.</p></Empty>;
   // Looking must not wake what sleeps.
   if (box.state === "paused") return <Sleeping box={box} />;
-  if (box.state !== "running") return <Empty title={`${box.name} is ${box.state.replace("_", " ")}.`}><p>What is in it can be seen while it runs. Roll back to a moment of its timeline{box.state === "crashed" || box.state === "stopped" ? ", or start it from its disk" : ""}.</p></Empty>;
+  if (!up(box)) return <Empty title={`${box.name} is ${box.state.replace("_", " ")}.`}><p>What is in it can be seen while it runs. Roll back to a moment of its timeline{box.state === "crashed" || box.state === "stopped" ? ", or start it from its disk" : ""}.</p></Empty>;
   switch (at) {
     case "files":
       return <Files box={box} path={path} />;
@@ -82,8 +82,8 @@ function Head({ box }: { box: Activity }) {
   const [removing, setRemoving] = useState(false);
   const ask = (verb: string) => () => post(sandboxPath(box.sandboxID, verb));
   const fork = async () => {
-    const [first] = await post<Sandbox[]>(sandboxPath(box.sandboxID, "fork"), { count: 1 });
-    if (first) say(`${first.name} goes on from this moment`);
+    const [first] = await post<Forked[]>(sandboxPath(box.sandboxID, "fork"), { count: 1, all: true, forever: true });
+    if (first?.sandbox) say(`${first.sandbox.name} goes on from this moment`);
   };
   const why = box.unhealthy || box.reason;
   const ends = box.state === "stopped" || box.state === "crashed";
@@ -96,11 +96,11 @@ function Head({ box }: { box: Activity }) {
         <div class="head-end">
           <a class="button" href={to("egress", [box.sandboxID])}>Egress <small>{box.allowed} ✓ {box.denied} ✕</small></a>
           <a class="button" href={to("events", [], { sandbox: box.sandboxID })}>Events</a>
-          {operates && box.state === "running" && <Action act={ask("pause")} busy="Pausing…">Pause</Action>}
+          {operates && up(box) && <Action act={ask("pause")} busy="Pausing…">Pause</Action>}
           {operates && box.state === "paused" && <Action kind="primary" act={ask("resume")} busy="Resuming…">Resume</Action>}
           {operates && ends && <Action act={ask("start")} busy="Starting…" title="Boot it from its disk">Start</Action>}
-          {operates && box.state === "running" && <Action act={ask("restart")} busy="Restarting…" title="End the machine and boot it from its disk">Restart</Action>}
-          {operates && (box.state === "running" || box.state === "paused") && <Action act={fork} busy="Forking…" title="A new sandbox that goes on from this moment">Fork</Action>}
+          {operates && up(box) && <Action act={ask("restart")} busy="Restarting…" title="End the machine and boot it from its disk">Restart</Action>}
+          {operates && (up(box) || box.state === "paused") && <Action act={fork} busy="Forking…" title="A new sandbox that goes on from this moment">Fork</Action>}
           {operates && <button type="button" class="quiet danger" onClick={() => setRemoving(true)}>Remove…</button>}
         </div>
       </div>

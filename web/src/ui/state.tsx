@@ -9,8 +9,13 @@ export function health(s: Sandbox): string {
   return s.state;
 }
 
+// up reports whether a machine works, or would at once if something were asked of it.
+export function up(s: Sandbox): boolean {
+  return s.state === "running" || s.state === "suspended";
+}
+
 const tones: Record<string, string> = {
-  running: "good", paused: "calm", stopped: "calm", unhealthy: "bad", crashed: "bad", held: "warn",
+  running: "good", suspended: "calm", paused: "calm", stopped: "calm", unhealthy: "bad", crashed: "bad", held: "warn",
 };
 
 export function StateChip({ sandbox }: { sandbox: Sandbox }) {
