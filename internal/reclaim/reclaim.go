@@ -111,6 +111,8 @@ type seen struct {
 	// squeezed is set while it has given memory back; giving while that goes on,
 	// which costs it processor time.
 	squeezed, giving bool
+	// still is set while it is suspended: one that runs after that was woken.
+	still bool
 }
 
 // Look looks once at every sandbox, and does what is due.
@@ -153,18 +155,22 @@ func (k *Keeper) try(ctx context.Context, otherwise, id string, do func(context.
 func (k *Keeper) see(s *seen, m Tended, now time.Time) *seen {
 	if s == nil {
 		s = &seen{busy: now, changed: true}
-	} else if s.discount(m.Use); happened(s.use, m.Use, now.Sub(s.at)) {
+	} else if s.discount(m.Use, now); happened(s.use, m.Use, now.Sub(s.at)) {
 		s.busy, s.changed = now, true
 	}
-	s.use, s.at = m.Use, now
+	s.use, s.at, s.still = m.Use, now, false
 	k.seen[m.ID] = s
 	return s
 }
 
-// discount leaves out what giving memory back has cost.
-func (s *seen) discount(now Use) {
+// discount leaves out what giving memory back has cost. A machine that was woken
+// has its time anew.
+func (s *seen) discount(use Use, now time.Time) {
 	if s.giving {
-		s.use.CPU, s.giving = now.CPU, false
+		s.use.CPU, s.giving = use.CPU, false
+	}
+	if s.still {
+		s.busy = now
 	}
 }
 
@@ -215,7 +221,7 @@ func (k *Keeper) tendSuspended(ctx context.Context, now time.Time, m Tended, s *
 	}
 	k.seen[m.ID] = s
 	wakes := m.Schedule.WakesSince(s.at, now)
-	s.use, s.at = m.Use, now
+	s.use, s.at, s.still = m.Use, now, true
 	k.snapshot(ctx, now, m, s)
 	switch {
 	case wakes:

@@ -200,7 +200,7 @@ func TestDueWhileSuspended(t *testing.T) {
 	w, k := newWorld(schedule.Schedule{Suspend: time.Minute, Every: 10 * time.Minute, Wake: "00:30"})
 	w.machine.Snapshot = w.now
 	w.spend(k, 40, rest)
-	want := []string{"00:02 suspend", "00:10 snapshot", "00:11 suspend", "00:30 wake", "00:31 suspend"}
+	want := []string{"00:02 suspend", "00:10 snapshot", "00:12 suspend", "00:30 wake", "00:32 suspend"}
 	if !slices.Equal(w.done, want) {
 		t.Errorf("done is %v, want %v", w.done, want)
 	}

@@ -30,6 +30,13 @@ type Freezer struct {
 	path []string // from the root to the agent's group
 	work *os.File
 
+	// starts is held by whoever starts a process, and locked while all is frozen.
+	// A child that is born into a frozen group stops before it has become its
+	// program, and until it has, the kernel holds up the thread that made it and
+	// Go's runtime the processor that this ran on (CLONE_VFORK in a raw system
+	// call): with one processor that is the whole agent, which then never thaws.
+	starts sync.RWMutex
+
 	mu     sync.Mutex
 	frozen bool // guarded by mu
 }
@@ -83,8 +90,12 @@ func ownGroup() (string, error) {
 	return "", errors.New("no cgroup v2")
 }
 
-// Work returns the group in which processes are to start.
-func (f *Freezer) Work() (*os.File, error) { return f.work, nil }
+// Work returns the group in which processes start, once nothing is frozen. The
+// caller calls done as soon as one has started or could not be.
+func (f *Freezer) Work() (group *os.File, done func(), err error) {
+	f.starts.RLock()
+	return f.work, f.starts.RUnlock, nil
+}
 
 // Frozen reports whether Freeze succeeded since the last Thaw.
 func (f *Freezer) Frozen() bool {
@@ -93,19 +104,31 @@ func (f *Freezer) Frozen() bool {
 	return f.frozen
 }
 
-// Freeze stops everything and returns how many groups that took. On error
-// everything runs again.
+// Freeze stops everything, what is just being started after its start, and
+// returns how many groups that took. On error everything runs again.
 func (f *Freezer) Freeze(ctx context.Context) (groups int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, freezeLimit)
 	defer cancel()
-	groups, err = f.freeze(ctx)
-	f.frozen = err == nil
-	if err != nil {
-		return 0, errors.Join(err, f.thaw())
+	if !f.frozen {
+		f.starts.Lock()
+		f.frozen = true
+	}
+	if groups, err = f.freeze(ctx); err != nil {
+		err = errors.Join(err, f.thaw())
+		f.release()
+		return 0, err
 	}
 	return groups, nil
+}
+
+// release lets processes start again. mu is held.
+func (f *Freezer) release() {
+	if f.frozen {
+		f.frozen = false
+		f.starts.Unlock()
+	}
 }
 
 func (f *Freezer) freeze(ctx context.Context) (groups int, err error) {
@@ -147,7 +170,7 @@ func (f *Freezer) Thaw() error {
 	if err := f.thaw(); err != nil {
 		return err
 	}
-	f.frozen = false
+	f.release()
 	return nil
 }
 

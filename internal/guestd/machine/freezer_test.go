@@ -37,10 +37,11 @@ func open(t *testing.T, path string) *os.File {
 // startCounters starts one in each kind of place where processes are.
 func startCounters(t *testing.T, root string, f *machine.Freezer) map[string]*counter {
 	t.Helper()
-	work, err := f.Work()
+	work, done, err := f.Work()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer done()
 	return map[string]*counter{
 		"the agent's work":      startCounter(t, work),
 		"a sibling of ours":     startCounter(t, open(t, mkdir(t, root, "bulkhead.slice/other"))),
@@ -60,6 +61,9 @@ func TestFreezer(t *testing.T) {
 		t.Helper()
 		if got := f.Frozen(); got != want {
 			t.Errorf("frozen = %v, want %v", got, want)
+		}
+		if got := f.Starts(); got == want {
+			t.Errorf("while frozen is %v, that a process could start is %v", want, got)
 		}
 		for where, c := range counters {
 			if want && !c.stands(t) {
@@ -159,11 +163,12 @@ func TestFreezerWithoutInit(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		work, err := f.Work()
+		work, done, err := f.Work()
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := startCounter(t, work)
+		done()
 		if n, err := f.Freeze(t.Context()); err != nil || n != 1 {
 			t.Fatalf("froze %d groups, error %v, want 1", n, err)
 		}

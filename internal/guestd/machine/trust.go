@@ -36,9 +36,9 @@ func (s *Service) refreshOnce() {
 	}
 	s.refresh = false
 	go func() {
-		group, err := s.freezer.Work()
+		group, done, err := s.freezer.Work()
 		if err == nil {
-			err = s.store.Refresh(context.Background(), group)
+			err = s.store.Refresh(context.Background(), group, done)
 		}
 		if err != nil {
 			s.log.Warn("stores of other programs are not refreshed", "err", err)

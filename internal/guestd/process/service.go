@@ -59,10 +59,10 @@ type Options struct {
 	// under those of the request. The map is read, and must not change, after
 	// it is returned. Nil means none.
 	Env func() map[string]string
-	// Cgroup returns the cgroup v2 directory in which programs start. The
-	// service does not close it. Nil means the agent's own; an error refuses
-	// the start.
-	Cgroup func() (*os.File, error)
+	// Cgroup returns the cgroup v2 directory in which programs start, as soon as
+	// they may; done is called when one has started or could not be. The service
+	// does not close it. Nil means the agent's own; an error refuses the start.
+	Cgroup func() (dir *os.File, done func(), err error)
 	// Retain overrides how long the end of a process is remembered; 0 means
 	// 30 seconds.
 	Retain time.Duration

@@ -129,10 +129,11 @@ func (s *Service) exec(l *launch, ends *stdio) (*os.Process, error) {
 		},
 	}
 	if s.opts.Cgroup != nil {
-		dir, err := s.opts.Cgroup()
+		dir, done, err := s.opts.Cgroup()
 		if err != nil {
 			return nil, fmt.Errorf("open control group: %w", err)
 		}
+		defer done()
 		defer runtime.KeepAlive(dir) // closed when collected, its descriptor lost
 		attr.Sys.UseCgroupFD = true
 		attr.Sys.CgroupFD = int(dir.Fd())

@@ -222,7 +222,7 @@ func TestStartInCgroup(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		r := newRig(t, func(o *process.Options) { o.Cgroup = func() (*os.File, error) { return f, nil } })
+		r := newRig(t, func(o *process.Options) { o.Cgroup = func() (*os.File, func(), error) { return f, func() {}, nil } })
 		for _, req := range []*pb.StartRequest{command("cat", "/proc/self/cgroup"), command("no-such-program")} {
 			out := r.run(t, req)
 			if out.end.GetExitCode() == 0 {
@@ -235,7 +235,7 @@ func TestStartInCgroup(t *testing.T) {
 	})
 	t.Run("no group means no start", func(t *testing.T) {
 		r := newRig(t, func(o *process.Options) {
-			o.Cgroup = func() (*os.File, error) { return nil, errors.New("group is gone") }
+			o.Cgroup = func() (*os.File, func(), error) { return nil, nil, errors.New("group is gone") }
 		})
 		s, err := r.Start(t.Context(), connect.NewRequest(command("true")))
 		if err == nil {

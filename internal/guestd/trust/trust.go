@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -147,8 +148,11 @@ func (s Store) Env() map[string]string {
 }
 
 // Refresh runs the hooks of packages that keep a store of their own, if there
-// are any, in the given control group.
-func (s Store) Refresh(ctx context.Context, group *os.File) error {
+// are any, in the given control group. started is called once, as soon as they
+// run or will not.
+func (s Store) Refresh(ctx context.Context, group *os.File, started func()) error {
+	started = sync.OnceFunc(started)
+	defer started()
 	entries, err := os.ReadDir(s.path(hooks))
 	if err != nil || len(entries) == 0 {
 		return nil // there are none
@@ -159,8 +163,15 @@ func (s Store) Refresh(ctx context.Context, group *os.File) error {
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
 	cmd.WaitDelay = time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("update-ca-certificates: %w: %.200s", err, strings.TrimSpace(string(out)))
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err = cmd.Start()
+	started()
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("update-ca-certificates: %w: %.200s", err, strings.TrimSpace(said.String()))
 	}
 	return nil
 }
