@@ -14,6 +14,7 @@ import (
 // lease names it (package jail), and becomes the rest of its arguments.
 const watch = `
 read -r _ && exit
+trap "" PIPE # whoever read our standard error may have died with our parent
 dir=$1
 shift
 for p in /proc/[0-9]*; do
