@@ -83,7 +83,7 @@ func crowd() []client.Sandbox {
 	}
 	return []client.Sandbox{
 		box(1, client.StateRunning, "c&d"), box(2, client.StatePaused, "c&d"), box(3, client.StateCrashed, "c&d"),
-		box(4, client.StateRunning, "e"), box(5, client.StateRollingBack, "c&d"), box(6, client.StateRemoving, "e"),
+		box(4, client.StateSuspended, "e"), box(5, client.StateRollingBack, "c&d"), box(6, client.StateRemoving, "e"),
 	}
 }
 

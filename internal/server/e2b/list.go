@@ -23,7 +23,7 @@ const anyState = "any"
 // they do not know of, because it neither runs nor is paused.
 func shown(s client.Sandbox) (client.Sandbox, bool) {
 	switch s.State {
-	case client.StateRunning, client.StateHeld, client.StateStarting, client.StateRollingBack:
+	case client.StateRunning, client.StateSuspended, client.StateHeld, client.StateStarting, client.StateRollingBack:
 		s.State = client.StateRunning
 	case client.StatePaused:
 	default:
