@@ -154,11 +154,11 @@ func (t tended) Balloon(ctx context.Context, id string, quiet bool) error {
 	if err != nil {
 		return err
 	}
-	used, err := guest.MemoryUsed(ctx, transport)
+	stats, err := guest.Stats(ctx, transport)
 	if err != nil {
 		return err
 	}
-	left := reclaim.Needs(s.Size.MemoryMiB, used)
+	left := reclaim.Needs(s.Size.MemoryMiB, int(stats.GetMemUsedBytes()>>20))
 	t.events.Append(ctx, "sandbox.quiet", id, map[string]string{
 		"name": s.Name, "memory": fmt.Sprintf("%d of %d MiB", left, s.Size.MemoryMiB),
 	})

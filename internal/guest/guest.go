@@ -150,16 +150,6 @@ func Pulse(ctx context.Context, transport http.RoundTripper) (ailment string, er
 	return printable(r.Msg.GetAilment()), nil
 }
 
-// MemoryUsed asks a guest how much memory its programs use, in MiB, by the
-// transport of its session.
-func MemoryUsed(ctx context.Context, transport http.RoundTripper) (mib int, err error) {
-	r, err := machineService(transport).Stats(ctx, connect.NewRequest(&machine.StatsRequest{}))
-	if err != nil {
-		return 0, fmt.Errorf("stats: %w", err)
-	}
-	return int(r.Msg.GetMemUsedBytes() >> 20), nil
-}
-
 // Stats asks a guest what it uses of its machine, by the transport of its
 // session. Nothing that it says is certain.
 func Stats(ctx context.Context, transport http.RoundTripper) (*machine.StatsResponse, error) {
