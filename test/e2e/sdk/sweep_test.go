@@ -110,7 +110,7 @@ func (s *sweeper) network(box string) {
 	s.ask(200, "GET "+box+"/egress", "")
 	s.ask(200, "POST "+box+"/egress/test", `{"destination":"a.example:443"}`)
 	s.ask(200, "POST "+box+"/egress/ask", `{"destination":"a.example:443"}`)
-	s.ask(404, "POST "+box+"/egress/answer", `{"destination":"b.example:443","allow":true}`)
+	s.ask(400, "POST "+box+"/egress/answer", `{"destination":"b.example:443","allow":true}`)
 	s.ask(204, "POST "+box+"/egress/learn", `{"on":true}`)
 	s.ask(200, "GET "+box+"/egress/learn", "")
 	s.ask(200, "POST "+box+"/egress/replay", `{"preset":"none"}`)
