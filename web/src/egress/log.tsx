@@ -16,7 +16,7 @@ import { say } from "../ui/toast";
 const kept = 300;
 const back = 20_000;
 
-const shownTypes = new Set(["egress.connection", "egress.denied", "egress.asked", "egress.answered"]);
+const shownTypes = new Set(["egress.opened", "egress.connection", "egress.denied", "egress.asked", "egress.answered"]);
 
 export function ConnectionLog({ id, names }: { id: string; names: Map<string, string> }) {
   const [fresh, setFresh] = useState<AuditEvent[]>([]);
@@ -45,7 +45,7 @@ export function ConnectionLog({ id, names }: { id: string; names: Map<string, st
       </select>}>
       {past.error !== undefined && <Failure error={past.error} />}
       {all.length === 0
-        ? <Empty title={past.loading ? "Loading…" : "No connections yet."}>{!past.loading && <p>Each one shows up here when it ends or is refused, with the rule that decided.</p>}</Empty>
+        ? <Empty title={past.loading ? "Loading…" : "No connections yet."}>{!past.loading && <p>The first to each destination shows up here when it begins, every one when it ends or is refused, with the rule that decided.</p>}</Empty>
         : (
           <div class="scroll tall" tabIndex={0} role="region" aria-label="Connections, the latest first">
             <table class="list cards">
@@ -58,7 +58,8 @@ export function ConnectionLog({ id, names }: { id: string; names: Map<string, st
   );
 }
 
-function verdict(e: AuditEvent): "allowed" | "denied" | "asked" | "answered" {
+function verdict(e: AuditEvent): "opened" | "allowed" | "denied" | "asked" | "answered" {
+  if (e.type === "egress.opened") return "opened";
   if (e.type === "egress.asked") return "asked";
   if (e.type === "egress.answered") return "answered";
   return e.type === "egress.denied" ? "denied" : "allowed";
