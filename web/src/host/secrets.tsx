@@ -3,10 +3,10 @@
 import { useState } from "preact/hooks";
 import { del, get, put } from "../api";
 import { useNow } from "../live";
-import { ago, shown } from "../text";
+import { ago } from "../text";
 import type { Secret } from "../types";
 import { useLoad } from "../ui/load";
-import { Action, Empty, Failure, Field, Panel } from "../ui/parts";
+import { Action, Empty, Failure, Field, Guest, Panel } from "../ui/parts";
 import { say } from "../ui/toast";
 
 export function Secrets() {
@@ -32,7 +32,7 @@ export function Secrets() {
           <tbody>{all.value.map((s) => (
             <tr key={s.name}>
               <td data-label="Name"><code>{s.name}</code></td><td data-label="Set">{ago(s.set, now)}</td>
-              <td data-label="May be used by">{shown(s.usedBy.join(", ")) || <span class="muted">nobody</span>}</td>
+              <td data-label="May be used by">{s.usedBy.length > 0 ? <Guest text={s.usedBy.join(", ")} most={300} /> : <span class="muted">nobody</span>}</td>
               <td class="end"><Removal act={async () => { await del("/secrets/" + encodeURIComponent(s.name)); all.again(); }} what={s.name} /></td>
             </tr>
           ))}</tbody>
