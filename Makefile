@@ -30,7 +30,7 @@ build: ## build bin/bulkhead and bin/bulkhead-guest
 # Tests look at the host, which the test cache knows nothing of: -count=1.
 # Two packages at a time, as each microVM takes a core; but attacks on a
 # neighbour's share are measured on a host that does nothing else.
-GOTEST := go test -count=1 -p 2 -timeout 45m
+GOTEST := go test -count=1 -p 2 -timeout 75m
 test: setup build ## run every test, those on real microVMs included
 	@$(GOTEST) $$(go list ./... | grep -v /test/adversary); others=$$?; \
 		$(GOTEST) ./test/adversary && exit $$others
