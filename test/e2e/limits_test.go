@@ -101,7 +101,8 @@ except OSError:
 	}
 	var e client.Egress
 	h.JSON(&e, "egress", "show", b.Name)
-	if len(e.Budgets) != 1 || e.Budgets[0].UpBytes != o.heard.Load() {
+	// What was on its way when a connection was reset is counted and does not arrive.
+	if len(e.Budgets) != 1 || e.Budgets[0].UpBytes < o.heard.Load() || e.Budgets[0].UpBytes > limit {
 		t.Errorf("budgets %+v, %d bytes arrived", e.Budgets, o.heard.Load())
 	}
 	if got := h.Must("egress", "log", b.Name); !strings.Contains(got, "upload") {
