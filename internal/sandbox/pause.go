@@ -18,6 +18,8 @@ type PauseSpec struct {
 	Stay bool
 	// Cold means that its disk alone counts: it boots when it comes back.
 	Cold bool
+	// UntilBoot has it resumed once the host has started again.
+	UntilBoot bool
 }
 
 // Pause writes a running machine out and ends its VMM: nothing of it is left on
@@ -25,21 +27,6 @@ type PauseSpec struct {
 // is to stay.
 func (m *Manager) Pause(ctx context.Context, ref string, spec PauseSpec) (Sandbox, error) {
 	return m.ask(ctx, ref, lifecycle.Pause, func(b *box, ctx context.Context) error { return b.pause(ctx, spec) })
-}
-
-// PauseUntilBoot pauses a sandbox like Pause, and has it resumed once the host
-// has started again.
-func (m *Manager) PauseUntilBoot(ctx context.Context, ref string) (Sandbox, error) {
-	return m.ask(ctx, ref, lifecycle.Pause, func(b *box, ctx context.Context) error {
-		if err := b.pause(ctx, PauseSpec{}); err != nil {
-			return err
-		}
-		b.mu.Lock()
-		b.rec.Returns = true
-		rec := b.rec
-		b.mu.Unlock()
-		return m.Store.Save(ctx, rec)
-	})
 }
 
 // PauseIdle pauses a sandbox like Pause, unless it has come to be used.
@@ -126,7 +113,7 @@ func (b *box) pause(ctx context.Context, spec PauseSpec) (err error) {
 	}
 	b.mu.Lock()
 	b.rec.Head, b.rec.Cold, b.rec.Stay = snap.ID, spec.Cold, spec.Stay || rec.Lease.Stays() || spec.Cold
-	b.rec.Schedule = rec.Lease.Suspend(b.rec.Schedule)
+	b.rec.Returns, b.rec.Schedule = spec.UntilBoot, rec.Lease.Suspend(b.rec.Schedule)
 	b.mu.Unlock()
 	b.took(snap.Created)
 	b.settle(ctx, lifecycle.WrittenOut, "")

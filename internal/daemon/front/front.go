@@ -195,13 +195,11 @@ func (s sandboxes) Restart(ctx context.Context, ref string) (client.Sandbox, err
 }
 
 func (s sandboxes) Pause(ctx context.Context, ref string, req client.PauseRequest) (client.Sandbox, error) {
-	var b sandbox.Sandbox
-	var err error
+	spec := sandbox.PauseSpec{Stay: req.Stay, Cold: req.Memory != nil && !*req.Memory}
 	if req.UntilBoot {
-		b, err = s.PauseUntilBoot(ctx, ref)
-	} else {
-		b, err = s.Manager.Pause(ctx, ref, sandbox.PauseSpec{Stay: req.Stay, Cold: req.Memory != nil && !*req.Memory})
+		spec = sandbox.PauseSpec{UntilBoot: true}
 	}
+	b, err := s.Manager.Pause(ctx, ref, spec)
 	if err != nil {
 		return client.Sandbox{}, err
 	}
