@@ -11,7 +11,9 @@ import (
 var ParseRef = parseRef
 
 // Impatient has bodies arrive at once.
-func (s *Server) Impatient() { s.bodyTimeout = time.Millisecond }
+func (s *Server) Impatient() {
+	s.bodyTimeout, s.still, s.ingress.Patience = time.Millisecond, time.Millisecond, time.Millisecond
+}
 
 // Needs lists the routes that the table has.
 func Needs() (patterns []string) {

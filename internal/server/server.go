@@ -28,6 +28,7 @@ import (
 
 	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
 	"bulkhead/internal/server/token"
 )
@@ -86,8 +87,9 @@ type Server struct {
 	mux *http.ServeMux
 	// needs are of all routes.
 	needs map[string]need
-	// bodyTimeout is how long a JSON body may take.
-	bodyTimeout time.Duration
+	// bodyTimeout is how long a JSON body may take, and still how long another may
+	// stand still.
+	bodyTimeout, still time.Duration
 	ingress     *ingress.Proxy
 	// answering has the requests under way, of connections that are the server's
 	// no more too.
@@ -99,9 +101,9 @@ type Server struct {
 
 // New returns the API of the given parts.
 func New(opts Options) *Server {
-	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), bodyTimeout: bodyTimeout}
+	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), bodyTimeout: input.Patience, still: input.Still}
 	s.E2B.Describe = reply.Describe
-	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Log: opts.Log}
+	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Patience: input.Still, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()
 	return s

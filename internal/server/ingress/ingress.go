@@ -65,7 +65,9 @@ type Proxy struct {
 	Tokens    token.Seed
 	// Clock is the host's time.
 	Clock func() time.Time
-	Log   *slog.Logger
+	// Patience is how long what is written to a file may stand still.
+	Patience time.Duration
+	Log      *slog.Logger
 }
 
 // Find is the function Find, and knows signatures of files' URLs too, which name
