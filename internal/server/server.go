@@ -90,7 +90,7 @@ type Server struct {
 	// bodyTimeout is how long a JSON body may take, and still how long another may
 	// stand still.
 	bodyTimeout, still time.Duration
-	ingress     *ingress.Proxy
+	ingress            *ingress.Proxy
 	// answering has the requests under way, of connections that are the server's
 	// no more too.
 	answering sync.WaitGroup
