@@ -237,3 +237,27 @@ func TestBrowsersGetPages(t *testing.T) {
 		}
 	}
 }
+
+// TestStrangersLeaveRoom: whoever needs no key to reach a guest's page cannot take
+// all connections from those who have one.
+func TestStrangersLeaveRoom(t *testing.T) {
+	f, kill := echoing(t)
+	f.strangers = 1
+	p := listen(t, f)
+	key := p.key(t, auth.Key{Team: "a", Scope: auth.Operate})
+	host := []string{"Host", "8000-ia.localhost"}
+	_, held := upgraded(t, p, "Host: 8000-ia.localhost\r\n")
+	if status, body, _ := p.said(t, "GET", "/", "", host...); status != 429 {
+		t.Errorf("another stranger: %d %s", status, body)
+	}
+	upgraded(t, p, "Host: 8000-ia.localhost\r\nX-API-Key: "+key+"\r\n")
+	kill()
+	if rest, _ := io.ReadAll(held); len(rest) > 0 {
+		t.Errorf("more came: %q", rest)
+	}
+	for { // its place is free a moment after its end
+		if status, _, _ := p.said(t, "GET", "/", "", host...); status != 429 {
+			break
+		}
+	}
+}

@@ -15,6 +15,9 @@ func (s *Server) Impatient() {
 	s.bodyTimeout, s.still, s.ingress.Patience = time.Millisecond, time.Millisecond, time.Millisecond
 }
 
+// Shun bounds requests of strangers into guests.
+func (s *Server) Shun(most int64) { s.ingress.Strangers = most }
+
 // Needs lists the routes that the table has.
 func Needs() (patterns []string) {
 	for _, table := range []map[string]need{needs(), needsOfE2B(), needsOfPage()} {

@@ -41,6 +41,9 @@ const (
 	// idleTimeout is longer than that of any SDK's connection pool, so that
 	// it is the client who closes an idle connection.
 	idleTimeout = 640 * time.Second
+	// maxStrangers bounds what those hold who need no key to reach a guest, which is
+	// half of the connections that there are at a TCP port.
+	maxStrangers = 2048
 	// grace is how long requests under way may go on after the end was asked
 	// for. A snapshot or rollback takes less than a second.
 	grace = 10 * time.Second
@@ -103,7 +106,7 @@ type Server struct {
 func New(opts Options) *Server {
 	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), bodyTimeout: input.Patience, still: input.Still}
 	s.E2B.Describe = reply.Describe
-	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Patience: input.Still, Log: opts.Log}
+	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Patience: input.Still, Strangers: maxStrangers, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()
 	return s

@@ -81,6 +81,9 @@ func listen(t *testing.T, f fake) *port {
 	if f.impatient {
 		s.Impatient()
 	}
+	if f.strangers > 0 {
+		s.Shun(f.strangers)
+	}
 	l, err := entry.Plain(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
