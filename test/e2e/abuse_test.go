@@ -182,7 +182,8 @@ func testForeignTokens(t *testing.T, a *abused) {
 // testRevokedInMidStream takes a key away while everything that streams does.
 func testRevokedInMidStream(t *testing.T, a *abused) {
 	key := strings.TrimSpace(a.Must("key", "create", "stolen", "--scope", "admin"))
-	a.box.Sh(`systemd-run --quiet --collect python3 -c '
+	a.box.Sh(`echo begun > /dev/kmsg # a restored machine has printed nothing yet
+systemd-run --quiet --collect python3 -c '
 import socket
 s = socket.create_server(("0.0.0.0", 8003))
 while True:
