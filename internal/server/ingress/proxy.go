@@ -20,6 +20,7 @@ import (
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
+	"bulkhead/internal/server/token"
 )
 
 // maxGuestHeader bounds the headers of an answer from a guest.
@@ -76,7 +77,19 @@ func (p *Proxy) toPort(w http.ResponseWriter, r *http.Request, a Address, to tar
 		}
 		out.Out.Header.Del(trafficHeader)
 		dropKeys(out.Out.Header)
+		p.dropTokens(r.Context(), out.Out.Header)
 	}).ServeHTTP(w, r)
+}
+
+// dropTokens takes tokens for agents out of a request to a service, which may have
+// tokens of its own: whose ever it is, it lets whoever has it run programs there.
+func (p *Proxy) dropTokens(ctx context.Context, h http.Header) {
+	ours := func(v string) bool {
+		return slices.ContainsFunc(p.Sandboxes.IDs(ctx), func(id string) bool { return token.Is(v, p.Tokens.Access(id)) })
+	}
+	if slices.ContainsFunc(h.Values(accessHeader), ours) {
+		h.Del(accessHeader)
+	}
 }
 
 // dropKeys takes our keys out of a request; a service may have keys of its own.
