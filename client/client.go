@@ -397,6 +397,9 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if create, ok := in.(CreateRequest); ok && create.IdempotencyKey != "" {
+		req.Header.Set("Idempotency-Key", create.IdempotencyKey)
+	}
 	return c.send(req)
 }
 

@@ -180,6 +180,10 @@ type CreateRequest struct {
 	// allow. Without either, the host's policy for new sandboxes counts.
 	AllowInternetAccess *bool    `json:"allow_internet_access,omitempty"`
 	Network             *Network `json:"network,omitempty"`
+	// IdempotencyKey, 1 to 255 of a-z, 0-9 and -, goes in a header of that name: a
+	// request that is sent again with the same one within an hour makes no other
+	// sandbox. Empty for none.
+	IdempotencyKey string `json:"-"`
 }
 
 // AutoResume says whether what is asked of a paused sandbox brings it back.

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bufio"
-	"bulkhead/internal/cli/app"
 	"context"
 	"fmt"
 	"strings"
+
+	"bulkhead/internal/cli/app"
+	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
@@ -78,7 +80,7 @@ func remove(ctx context.Context, a *app.App, ref string, o rmOptions) (removed, 
 // confirm asks a question on the terminal; anything but a clear yes is an
 // error.
 func confirm(a *app.App, format string, args ...any) error {
-	fmt.Fprintf(a.Stderr, format+" [y/N] ", args...)
+	fmt.Fprintf(show.Plain(a.Stderr), format+" [y/N] ", args...)
 	line, err := bufio.NewReader(a.Stdin).ReadString('\n')
 	if err != nil || !strings.EqualFold(strings.TrimSpace(line), "y") {
 		return fmt.Errorf("%v was not removed", args[0])

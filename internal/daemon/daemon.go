@@ -269,7 +269,7 @@ func (d *Daemon) heart(p parts) (*heart, error) {
 	prepared := template.New(template.Builder{
 		Runner: runner, Store: store.Templates{Rows: p.db.Templates()}, Events: p.events,
 		Images: store.Images{Builder: &image.Builder{Cache: d.Config.CacheDir}, Agent: d.Config.GuestAgent},
-		Cache:  d.Config.CacheDir,
+		Cache:  d.Config.CacheDir, Most: d.Config.Limits.TeamTemplates,
 	})
 	manager := sandbox.New(sandbox.Parts{
 		Machines: runner, Templates: prepared, Store: store.Records{Rows: p.db.Sandboxes()},

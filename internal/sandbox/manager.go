@@ -107,6 +107,9 @@ type CreateSpec struct {
 	Lease   *lease.Lease
 	Asked   json.RawMessage
 	Ingress Ingress
+	// Request names the request, if it may come again: of two that are called the
+	// same within an hour, the second makes nothing. "" for one that may not.
+	Request string
 	// Ready is called before the machine runs, unless it is nil.
 	Ready func(ID) error
 }
@@ -114,6 +117,9 @@ type CreateSpec struct {
 // Create makes a sandbox from a template and returns when its guest runs and
 // is right. On error nothing of it is left.
 func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
+	if rec, ok := m.madeBy(spec.Request); ok {
+		return rec, nil
+	}
 	if err := name.CheckVariables(spec.Env, spec.Metadata); err != nil {
 		return Record{}, err
 	}
@@ -130,7 +136,7 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 		Team: spec.Team,
 		Name: cmp.Or(spec.Name, name.Derived(t.Label())), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
 		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Schedule: t.Schedule,
-		Lease: spec.Lease, Asked: spec.Asked, Ingress: spec.Ingress,
+		Lease: spec.Lease, Asked: spec.Asked, Ingress: spec.Ingress, Request: spec.Request,
 	})
 	if err != nil {
 		return Record{}, err
@@ -143,6 +149,18 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	}
 	m.own(b)
 	return b.record(), nil
+}
+
+// madeBy returns the sandbox that a request has made whose answer was lost. Those
+// that are under way are the caller's to hold back.
+func (m *Manager) madeBy(request string) (Record, bool) {
+	for _, b := range m.list() {
+		rec := b.record()
+		if request != "" && rec.Request == request && m.Clock().Sub(rec.Created) < time.Hour {
+			return rec, true
+		}
+	}
+	return Record{}, false
 }
 
 // underLife returns a context that ends with ctx or with the manager.

@@ -22,6 +22,9 @@ func (m *Manager) Publish(ctx context.Context, ref, name string) (t template.Tem
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return t, err
 	}
+	if err := m.Templates.Room(ctx, rec.Team, name); err != nil {
+		return t, err
+	}
 	v, err := m.Machines.Driver.Version(ctx)
 	if err != nil {
 		return t, err

@@ -72,6 +72,8 @@ type Record struct {
 	Schedule schedule.Schedule
 	// Lease is how its client has it; nil for as long as it likes.
 	Lease *lease.Lease
+	// Request names the request that made it, see CreateSpec.
+	Request string
 	// Asked is what the client's request said that means nothing here. It is
 	// kept, and passed on to forks.
 	Asked json.RawMessage
@@ -119,6 +121,9 @@ type Store interface {
 type Templates interface {
 	// Get returns the template of a name, or a fault.NotFound error.
 	Get(ctx context.Context, name string) (template.Template, error)
+	// Room refuses a team one template more than it may have: fault.Limited. One of
+	// that name is replaced.
+	Room(ctx context.Context, team, name string) error
 	// Publish makes t the template of its name, in place of an older one. On
 	// error its snapshot is gone.
 	Publish(ctx context.Context, t template.Template) error

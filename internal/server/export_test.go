@@ -11,7 +11,12 @@ import (
 var ParseRef = parseRef
 
 // Impatient has bodies arrive at once.
-func (s *Server) Impatient() { s.bodyTimeout = time.Millisecond }
+func (s *Server) Impatient() {
+	s.bodyTimeout, s.still, s.ingress.Patience = time.Millisecond, time.Millisecond, time.Millisecond
+}
+
+// Shun bounds requests of strangers into guests.
+func (s *Server) Shun(most int64) { s.ingress.Strangers = most }
 
 // Needs lists the routes that the table has.
 func Needs() (patterns []string) {

@@ -115,6 +115,9 @@ func TestWaysIntoSandboxes(t *testing.T) {
 			`{"sandboxId":"ia","message":"The sandbox is running but port is not open","port":8001,"code":502}`},
 		"with a service's own key":    {append(to("ia", "8000"), "X-API-Key", "theirs", "Authorization", "Bearer theirs"), "/", 200, "service GET " + p.addr + " / X-Api-Key=theirs Authorization=Bearer theirs"},
 		"with ours, that is not told": {append(to("ia", "8000"), "X-API-Key", key, "Authorization", "Bearer "+key), "/x", 200, "service GET " + p.addr + " /x"},
+		"with an agent's token":       {append(to("ia", "8000"), "X-Access-Token", a), "/x", 200, "service GET " + p.addr + " /x"},
+		"with another agent's":        {append(to("ia", "8000"), "X-Access-Token", b), "/x", 200, "service GET " + p.addr + " /x"},
+		"with a service's own token":  {append(to("ia", "8000"), "X-Access-Token", "theirs"), "/x", 200, "service GET " + p.addr + " /x X-Access-Token=theirs"},
 		"to a private port":           {to("ib", "8000"), "/", 403, `{"sandboxId":"ib","message":"the ports of this sandbox are private`},
 		"to a private port by token": {append(to("ib", "8000"), "E2b-Traffic-Access-Token", p.seed.Traffic("ib")), "/x", 200,
 			"service GET app:8000 /x X-Forwarded-Host=" + p.addr},
@@ -129,7 +132,7 @@ func TestWaysIntoSandboxes(t *testing.T) {
 			if status != tt.status || !strings.HasPrefix(body, tt.want) {
 				t.Errorf("answer = %d %s\nwant     %d %s", status, body, tt.status, tt.want)
 			}
-			if strings.Contains(body, key) || strings.Contains(body, a) || strings.Contains(body, "Traffic-Access-Token=") {
+			if strings.Contains(body, key) || strings.Contains(body, a) || strings.Contains(body, b) || strings.Contains(body, "Traffic-Access-Token=") {
 				t.Errorf("a guest was told a key or token: %s", body)
 			}
 		})

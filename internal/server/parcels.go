@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
 )
 
@@ -44,6 +45,7 @@ func (l *late) Write(p []byte) (int, error) {
 // whole one.
 func (s *Server) importSandbox(w http.ResponseWriter, r *http.Request) error {
 	as := r.URL.Query().Get("name")
+	input.Steady(w, r, s.still)
 	box, err := s.Parcels.Import(r.Context(), as, r.Body)
 	if errors.Is(err, io.ErrUnexpectedEOF) && r.Context().Err() != nil {
 		err = r.Context().Err()

@@ -24,5 +24,6 @@ func (s *Server) port(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	w.Header().Set("Content-Type", "application/octet-stream")
 	return duplex.Serve(w, r, conn)
 }

@@ -3,15 +3,12 @@ package server
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
-	"time"
 
 	"bulkhead/client"
 	"bulkhead/internal/duplex"
@@ -23,11 +20,8 @@ import (
 	"bulkhead/internal/server/reply"
 )
 
-// Bounds of a JSON body, as existing clients expect them.
-const (
-	maxBody     = 16 << 20
-	bodyTimeout = 10 * time.Second
-)
+// maxBody bounds a JSON body, as existing clients expect it.
+const maxBody = 16 << 20
 
 // routes is the whole API of the host.
 func (s *Server) routes() {
@@ -63,7 +57,9 @@ func (s *Server) routes() {
 	s.keyRoutes()
 	s.sshRoutes()
 	s.stream("POST /mcp", func(w http.ResponseWriter, r *http.Request) error {
-		s.MCP.ServeHTTP(w, r)
+		if s.readBody(w, r) {
+			s.MCP.ServeHTTP(w, r)
+		}
 		return nil
 	})
 
@@ -176,34 +172,20 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) bool {
 	if r.Body == http.NoBody {
 		return true
 	}
-	err := s.takeBody(w, r)
+	if !auth.From(r.Context()).Known() {
+		return true // what a stranger may ask says nothing in its body, and nothing is kept of it
+	}
+	body, err := input.Body(w, r, input.Bounds{Most: maxBody, Within: s.bodyTimeout})
 	if err != nil {
 		// A read that fails ends the request's context, but there is somebody to tell.
 		e := reply.Describe(r.Context(), err)
 		reply.LogFailure(s.Log, r, e.Code, err)
 		_ = duplex.Prepare(w) // the rest is not waited for
 		reply.JSON(w, e.Code, e)
-	}
-	return err == nil
-}
-
-func (s *Server) takeBody(w http.ResponseWriter, r *http.Request) error {
-	control := http.NewResponseController(w)
-	// A recorder of tests has no connection, and so no deadline.
-	_ = control.SetReadDeadline(time.Now().Add(s.bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return fault.New(fault.Invalid, "request body is larger than %d bytes", maxBody)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fault.New(fault.Timeout, "request body took longer than %s", s.bodyTimeout)
-	case err != nil:
-		return fault.New(fault.Invalid, "read request body: %w", err)
+		return false
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	_ = control.SetReadDeadline(time.Time{})
-	return nil
+	return true
 }
 
 // refForm is what ids, id prefixes and names have in common: a DNS label

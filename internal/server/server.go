@@ -28,6 +28,7 @@ import (
 
 	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/ingress"
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
 	"bulkhead/internal/server/token"
 )
@@ -40,6 +41,9 @@ const (
 	// idleTimeout is longer than that of any SDK's connection pool, so that
 	// it is the client who closes an idle connection.
 	idleTimeout = 640 * time.Second
+	// maxStrangers bounds what those hold who need no key to reach a guest, which is
+	// half of the connections that there are at a TCP port.
+	maxStrangers = 2048
 	// grace is how long requests under way may go on after the end was asked
 	// for. A snapshot or rollback takes less than a second.
 	grace = 10 * time.Second
@@ -86,9 +90,10 @@ type Server struct {
 	mux *http.ServeMux
 	// needs are of all routes.
 	needs map[string]need
-	// bodyTimeout is how long a JSON body may take.
-	bodyTimeout time.Duration
-	ingress     *ingress.Proxy
+	// bodyTimeout is how long a JSON body may take, and still how long another may
+	// stand still.
+	bodyTimeout, still time.Duration
+	ingress            *ingress.Proxy
 	// answering has the requests under way, of connections that are the server's
 	// no more too.
 	answering sync.WaitGroup
@@ -99,9 +104,9 @@ type Server struct {
 
 // New returns the API of the given parts.
 func New(opts Options) *Server {
-	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), bodyTimeout: bodyTimeout}
+	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), bodyTimeout: input.Patience, still: input.Still}
 	s.E2B.Describe = reply.Describe
-	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Log: opts.Log}
+	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Patience: input.Still, Strangers: maxStrangers, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
 	s.routes()
 	return s

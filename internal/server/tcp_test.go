@@ -76,10 +76,13 @@ func listen(t *testing.T, f fake) *port {
 	s := server.New(server.Options{
 		E2B:       f.e2b(),
 		Sandboxes: f.fakeSandboxes, Power: f.fakeSandboxes, Snapshots: f.fakeSnapshots, Templates: f.fakeTemplates,
-		Ports: f.fakePorts, Ingress: f.fakePorts, Tokens: seed, Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
+		Ports: f.fakePorts, Ingress: f.fakePorts, Parcels: reader{}, Tokens: seed, Events: f.events, Info: f.info, Log: slog.New(slog.DiscardHandler),
 	})
 	if f.impatient {
 		s.Impatient()
+	}
+	if f.strangers > 0 {
+		s.Shun(f.strangers)
 	}
 	l, err := entry.Plain(t.Context(), "127.0.0.1:0")
 	if err != nil {
@@ -336,6 +339,11 @@ func TestPagesCannotDriveTheHost(t *testing.T) {
 		"by a name that ends like its own":         {"GET /v2/sandboxes", []string{"Host", "evilbulkhead.example"}, 421},
 		"by a name that begins like its own":       {"GET /v2/sandboxes", []string{"Host", "localhost.evil.example"}, 421},
 		"by a name that is none":                   {"GET /v2/sandboxes", []string{"Host", "a@b"}, 421},
+		"by its name with a dot behind it":         {"GET /v2/sandboxes", []string{"Host", "localhost.:3000"}, 200},
+		"by its name with two":                     {"GET /v2/sandboxes", []string{"Host", "localhost..:3000"}, 421},
+		"by its name as a user's":                  {"GET /v2/sandboxes", []string{"Host", "localhost:3000@evil.example"}, 421},
+		"by a name that looks like its own":        {"GET /v2/sandboxes", []string{"Host", "xn--localhst-fcb"}, 421},
+		"by an address written as a number":        {"GET /v2/sandboxes", []string{"Host", "2130706433"}, 421},
 		"a page of its own":                        {"DELETE /sandboxes/ia", []string{"Origin", "http://" + p.addr}, 204},
 		"a foreign page reads nothing it is shown": {"GET /v2/sandboxes", []string{"Origin", "https://evil.example"}, 200},
 		"a foreign page changes nothing":           {"DELETE /sandboxes/ia", []string{"Origin", "https://evil.example"}, 403},

@@ -40,6 +40,33 @@ func TestSandboxesOutliveTheDaemon(t *testing.T) {
 	b.Rollback("after")
 }
 
+// A request that is sent again, because the daemon was killed before its answer
+// was read, makes no second sandbox.
+func TestRepeatedCreateOutlivesTheDaemon(t *testing.T) {
+	h := harness.New(t).Base()
+	create := func(key string) client.Sandbox {
+		c := client.New(h.Socket())
+		defer c.Close()
+		s, err := c.Create(t.Context(), client.CreateRequest{TemplateID: "base", IdempotencyKey: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := create("once")
+	h.Kill()
+	if err := h.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	if again := create("once"); again.ID != first.ID {
+		t.Errorf("the same request made %s and %s", first.ID, again.ID)
+	}
+	h.Must("rm", "-f", first.ID)
+	if other := create("twice"); other.ID == first.ID {
+		t.Error("another request made none")
+	}
+}
+
 func TestKilledVMMIsReportedAndRolledBack(t *testing.T) {
 	h := host(t)
 	b := h.Create("crashes")

@@ -134,12 +134,13 @@ func (a *App) Ask(run func(ctx context.Context, args []string) error) func(*cobr
 	}
 }
 
-// Answer prints v as JSON, or has text print it for people.
+// Answer prints v as JSON, or has text print it for people. Nothing of either can
+// steer a terminal, whoever chose the names in it.
 func (a *App) Answer(v any, text func(io.Writer)) error {
 	if a.Output == "json" {
 		return show.JSON(a.Stdout, v, true)
 	}
-	w := tabwriter.NewWriter(a.Stdout, 0, 8, 2, ' ', 0)
+	w := tabwriter.NewWriter(show.Plain(a.Stdout), 0, 8, 2, ' ', 0)
 	text(w)
 	return w.Flush()
 }
@@ -147,9 +148,9 @@ func (a *App) Answer(v any, text func(io.Writer)) error {
 // Silence is the text of answers that are worth no words.
 func Silence(io.Writer) {}
 
-// Say talks to the user; it is no answer.
+// Say talks to the user; it is no answer. Nothing of it can steer a terminal.
 func (a *App) Say(format string, args ...any) {
-	fmt.Fprintf(a.Stderr, format+"\n", args...)
+	fmt.Fprintf(show.Plain(a.Stderr), format+"\n", args...)
 }
 
 // WarnBoundary says once that guests are not behind a hardware boundary.

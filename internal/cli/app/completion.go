@@ -3,8 +3,11 @@ package app
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"time"
+
+	"bulkhead/internal/cli/show"
 
 	"github.com/spf13/cobra"
 )
@@ -12,7 +15,8 @@ import (
 // completeLimit bounds how long a shell waits for us at a press of Tab.
 const completeLimit = 2 * time.Second
 
-// Names offers what list returns, and nothing if the daemon does not answer.
+// Names offers what list returns, and nothing if the daemon does not answer. What
+// is no visible text is not offered: a shell would print it.
 func (a *App) Names(c *cobra.Command, list func(context.Context) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	var found []string
 	run := a.Ask(func(ctx context.Context, _ []string) (err error) {
@@ -24,6 +28,7 @@ func (a *App) Names(c *cobra.Command, list func(context.Context) ([]string, erro
 	if run(c, nil) != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
+	found = slices.DeleteFunc(found, func(name string) bool { return name != show.OneLine(name) })
 	return found, cobra.ShellCompDirectiveNoFileComp
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -79,7 +80,9 @@ func runConfig(ctx context.Context, a *app.App, o configOptions) error {
 	}
 	names := []string{}
 	for _, b := range boxes {
-		names = append(names, b.Name)
+		if nameForm.MatchString(b.Name) {
+			names = append(names, b.Name)
+		}
 	}
 	slices.Sort(names)
 	names = slices.Compact(names) // teams may have the same; a key knows its own
@@ -99,9 +102,25 @@ func runConfig(ctx context.Context, a *app.App, o configOptions) error {
 	})
 }
 
+// What a daemon says goes into files in which a line is a command to run
+// (ProxyCommand), or a pattern of other hosts' names. Another host's daemon may be
+// anybody's.
+var (
+	nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+	hostForm = regexp.MustCompile(`^[A-Za-z0-9.:_-]*$`)
+	portForm = regexp.MustCompile(`^[0-9]{1,5}$`)
+	keyForm  = regexp.MustCompile(`^[a-z0-9@.-]{1,64} [A-Za-z0-9+/=]+$`)
+)
+
 // configuration is the text of ssh_config(5).
 func configuration(o configOptions, info client.SSHInfo, names []string) (string, error) {
 	host, port, err := net.SplitHostPort(info.Address)
+	if err == nil && !(hostForm.MatchString(host) && portForm.MatchString(port)) {
+		err = errors.New("that is no address")
+	}
+	if err == nil && !keyForm.MatchString(info.HostKey) {
+		err = errors.New("its key is no key")
+	}
 	if err != nil {
 		return "", fmt.Errorf("the daemon serves SSH at %q: %w", info.Address, err)
 	}

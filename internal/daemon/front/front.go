@@ -145,7 +145,7 @@ func (s sandboxes) Create(ctx context.Context, req client.CreateRequest) (client
 	}
 	spec := sandbox.CreateSpec{
 		Team: auth.From(ctx).Home(), Template: req.TemplateID, Name: req.Name, Env: req.EnvVars, Metadata: req.Metadata,
-		Lease: wire.Lease(req), Asked: asked, Ingress: ingressOf(req.Network),
+		Lease: wire.Lease(req), Asked: asked, Ingress: ingressOf(req.Network), Request: req.IdempotencyKey,
 	}
 	if netrules.Restricts(req.Network, req.AllowInternetAccess) {
 		rules, err := netrules.Policy(req.Network, req.AllowInternetAccess)

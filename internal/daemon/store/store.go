@@ -33,6 +33,7 @@ type recordSpec struct {
 	Cold     bool              `json:"cold,omitempty"`
 	Lease    *lease.Lease      `json:"lease,omitempty"`
 	Asked    json.RawMessage   `json:"asked,omitempty"`
+	Request  string            `json:"request,omitempty"`
 	Schedule schedule.Schedule `json:"schedule,omitzero"`
 	Ingress  sandbox.Ingress   `json:"ingress,omitzero"`
 }
@@ -41,7 +42,7 @@ type recordSpec struct {
 func (r Records) Save(ctx context.Context, rec sandbox.Record) error {
 	spec, err := json.Marshal(recordSpec{
 		Identity: rec.Identity, Metadata: rec.Metadata, Stay: rec.Stay, Returns: rec.Returns, Cold: rec.Cold,
-		Lease: rec.Lease, Asked: rec.Asked, Schedule: rec.Schedule, Ingress: rec.Ingress,
+		Lease: rec.Lease, Asked: rec.Asked, Request: rec.Request, Schedule: rec.Schedule, Ingress: rec.Ingress,
 	})
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", rec.ID, err)
@@ -78,7 +79,7 @@ func (r Records) List(ctx context.Context) ([]sandbox.Record, error) {
 			Created: row.Created, Started: row.Started,
 			Size: live.Size{CPUs: row.CPUs, MemoryMiB: row.MemoryMiB}, DiskMiB: row.DiskMiB,
 			Head: pool.SnapshotID(row.Head), Identity: spec.Identity, Metadata: spec.Metadata,
-			Stay: spec.Stay, Returns: spec.Returns, Cold: spec.Cold, Lease: spec.Lease, Asked: spec.Asked, Schedule: spec.Schedule, Ingress: spec.Ingress,
+			Stay: spec.Stay, Returns: spec.Returns, Cold: spec.Cold, Lease: spec.Lease, Asked: spec.Asked, Request: spec.Request, Schedule: spec.Schedule, Ingress: spec.Ingress,
 		})
 	}
 	return recs, nil

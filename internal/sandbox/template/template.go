@@ -102,6 +102,8 @@ type Builder struct {
 	Images Images
 	// Cache is the folder that outlives state directories.
 	Cache string
+	// Most is how many one team may have; 0 is no limit.
+	Most int
 
 	building chan struct{} // holds a token for whoever builds
 }
@@ -163,12 +165,42 @@ func (b *Builder) Remove(ctx context.Context, name string) error {
 	return b.release(ctx, t.Snapshot)
 }
 
+// Room refuses a team one template more than it may have: fault.Limited. What is
+// of no team, or replaces one of its name, is none more.
+func (b *Builder) Room(ctx context.Context, team, name string) error {
+	if b.Most == 0 || team == "" {
+		return nil
+	}
+	all, err := b.List(ctx)
+	if err != nil {
+		return fmt.Errorf("read templates: %w", err)
+	}
+	have := 0
+	for _, t := range all {
+		if t.Name == name {
+			return nil
+		}
+		if t.Team == team {
+			have++
+		}
+	}
+	if have >= b.Most {
+		return fault.New(fault.Limited, "the team has %d templates and published snapshots, as many as it may have", have).
+			Hint("remove one (bulkhead template rm), or raise limits.team_templates")
+	}
+	return nil
+}
+
 // Publish makes t the template of its name and removes what it replaces. On
 // error the snapshot of t is gone, unless another template has it too.
 func (b *Builder) Publish(ctx context.Context, t Template) error {
 	old, olderr := b.Get(ctx, t.Name)
 	t.Schedule = old.Schedule
-	if err := b.Store.SaveTemplate(ctx, t); err != nil {
+	err := b.Room(ctx, t.Team, t.Name)
+	if err == nil {
+		err = b.Store.SaveTemplate(ctx, t)
+	}
+	if err != nil {
 		return errors.Join(err, b.release(context.WithoutCancel(ctx), t.Snapshot))
 	}
 	b.Events.Append(ctx, "template.built", t.Origin, map[string]string{"template": t.Name, "snapshot": string(t.Snapshot)})

@@ -48,7 +48,8 @@ func (a *API) create(r *http.Request) (Reply, error) {
 		return Reply{}, err
 	}
 	who := auth.From(r.Context())
-	return a.answers.Do(r.Context(), who.Team+"/"+who.Key+"/"+key, a.Clock(), func() (Reply, error) { return a.created(r, req) })
+	req.IdempotencyKey = who.Team + "/" + who.Key + "/" + key
+	return a.answers.Do(r.Context(), req.IdempotencyKey, a.Clock(), func() (Reply, error) { return a.created(r, req) })
 }
 
 // createFirst is of the first generation, in which a sandbox could be open to

@@ -65,6 +65,12 @@ func (g *Gate) Guard(next http.Handler) http.Handler {
 	}
 	origins := g.crossOrigin()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			// It may have said a length as well, which is gone by now. What somebody in
+			// front of this host counted differently must not be read as another request
+			// (RFC 9112, section 6.3).
+			w.Header().Set("Connection", "close")
+		}
 		switch {
 		case !g.ours(r.Host):
 			refuse(w, r, &client.Error{Code: http.StatusMisdirectedRequest, Kind: string(fault.Denied),

@@ -20,6 +20,7 @@ var (
 	errNoToken      error = fault.New(fault.Denied, "unauthorized access, please provide a valid access token")
 	errNoSignature  error = fault.New(fault.Denied, "missing signature query parameter")
 	errBadSignature error = fault.New(fault.Denied, "invalid signature")
+	errCrowded      error = fault.New(fault.Limited, "too many requests without a key are under way")
 	errPrivate      error = fault.New(fault.Denied, "the ports of this sandbox are private: send %s", trafficHeader)
 )
 

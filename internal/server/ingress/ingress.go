@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"bulkhead/client"
@@ -65,7 +66,14 @@ type Proxy struct {
 	Tokens    token.Seed
 	// Clock is the host's time.
 	Clock func() time.Time
-	Log   *slog.Logger
+	// Patience is how long what is written to a file may stand still.
+	Patience time.Duration
+	// Strangers is how many requests of those who have no key may be under way
+	// together: they share a door with those who have one.
+	Strangers int64
+	Log       *slog.Logger
+
+	strangers atomic.Int64
 }
 
 // Find is the function Find, and knows signatures of files' URLs too, which name
@@ -101,6 +109,12 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a Address, err err
 		return
 	}
 	to, err := p.admit(r, a)
+	if err == nil && !auth.From(r.Context()).Known() {
+		defer p.strangers.Add(-1)
+		if p.strangers.Add(1) > p.Strangers {
+			err = errCrowded
+		}
+	}
 	if err != nil {
 		p.unreachable(w, r, a, err)
 		return

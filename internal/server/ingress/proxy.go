@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,9 @@ import (
 	"bulkhead/internal/duplex"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
+	"bulkhead/internal/server/token"
 )
 
 // maxGuestHeader bounds the headers of an answer from a guest.
@@ -35,6 +38,9 @@ func (p *Proxy) toAgent(w http.ResponseWriter, r *http.Request, a Address, id st
 	if err != nil {
 		p.unreachable(w, r, a, err)
 		return
+	}
+	if isFile(r) {
+		input.Steady(w, r, p.Patience)
 	}
 	p.reverse(a, transport, func(out *httputil.ProxyRequest) {
 		out.Out.Header.Del("Connection")
@@ -71,17 +77,34 @@ func (p *Proxy) toPort(w http.ResponseWriter, r *http.Request, a Address, to tar
 		}
 		out.Out.Header.Del(trafficHeader)
 		dropKeys(out.Out.Header)
+		p.dropTokens(r.Context(), out.Out.Header)
 	}).ServeHTTP(w, r)
+}
+
+// dropTokens takes tokens for agents out of a request to a service, which may have
+// tokens of its own: whose ever it is, it lets whoever has it run programs there.
+func (p *Proxy) dropTokens(ctx context.Context, h http.Header) {
+	ours := func(v string) bool {
+		return slices.ContainsFunc(p.Sandboxes.IDs(ctx), func(id string) bool { return token.Is(v, p.Tokens.Access(id)) })
+	}
+	if slices.ContainsFunc(h.Values(accessHeader), ours) {
+		h.Del(accessHeader)
+	}
 }
 
 // dropKeys takes our keys out of a request; a service may have keys of its own.
 func dropKeys(h http.Header) {
-	if auth.LooksLike(h.Get("X-Api-Key")) {
-		h.Del("X-Api-Key")
+	for _, name := range []string{"X-Api-Key", "Authorization"} {
+		if slices.ContainsFunc(h.Values(name), isKey) {
+			h.Del(name)
+		}
 	}
-	if v, ok := strings.CutPrefix(h.Get("Authorization"), "Bearer "); ok && auth.LooksLike(v) {
-		h.Del("Authorization")
-	}
+}
+
+// isKey reports whether the value of a header is a key of ours, however it is written.
+func isKey(v string) bool {
+	words := strings.Fields(v)
+	return len(words) > 0 && auth.LooksLike(words[len(words)-1])
 }
 
 // dial connects to a port, patiently.

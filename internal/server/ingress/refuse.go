@@ -11,7 +11,7 @@ import (
 )
 
 // refusal is the answer to a request that did not get into a sandbox, in the
-// form that existing SDKs know.
+// form that existing SDKs know. Browsers get a page instead (page.go).
 type refusal struct {
 	SandboxID string `json:"sandboxId,omitempty"`
 	Port      int    `json:"port,omitempty"`
@@ -36,6 +36,10 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, e refusal) {
 	w.Header().Set("Connection", "close")
 	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 		panic(http.ErrAbortHandler)
+	}
+	if wantsPage(r) {
+		show(w, e)
+		return
 	}
 	if !auth.From(r.Context()).Known() {
 		reply.JSON(w, e.Code, plain{e.SandboxID, e.Message, e.Port, e.Path, e.Code})

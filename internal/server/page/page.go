@@ -11,11 +11,11 @@ package page
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/page/desk"
 	"bulkhead/internal/server/page/overview"
 	"bulkhead/internal/server/page/session"
@@ -74,6 +74,7 @@ func (p *Page) Routes() map[string]Route {
 			return p.Desk.Download(w, r, r.PathValue("ref"))
 		},
 		"PUT /sandboxes/{ref}/file": func(w http.ResponseWriter, r *http.Request) error {
+			input.Steady(w, r, input.Still)
 			return done(w, p.Desk.Upload(r, r.PathValue("ref")))
 		},
 		"DELETE /sandboxes/{ref}/file": func(w http.ResponseWriter, r *http.Request) error {
@@ -112,11 +113,11 @@ func (p *Page) move(w http.ResponseWriter, r *http.Request) error {
 
 // read reads a request's body into v.
 func read(w http.ResponseWriter, r *http.Request, v any) error {
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNote))
-	if err == nil {
-		err = json.Unmarshal(b, v)
-	}
+	b, err := input.Body(w, r, input.Bounds{Most: maxNote, Within: input.Patience})
 	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
 		return fault.New(fault.Invalid, "read request body: %w", err)
 	}
 	return nil

@@ -1,8 +1,9 @@
 // Package repeat has a request that is sent again, because its answer was lost,
 // answered as it was the first time: by a key that its client chooses.
 //
-// Keys are remembered in memory, so a daemon that was restarted knows none.
-// repeat must not know what is asked.
+// Keys are remembered in memory. What a request has made is to carry its key
+// itself, for a daemon that was restarted in between. repeat must not know what is
+// asked.
 package repeat
 
 import (

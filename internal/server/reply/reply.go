@@ -15,7 +15,12 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 )
+
+// patience is how long an answer may take to be taken. What is held for somebody who
+// reads nothing is somebody else's memory.
+const patience = time.Minute
 
 // JSON answers with a value. There is nobody to tell if the client is gone.
 func JSON(w http.ResponseWriter, status int, v any) {
@@ -23,6 +28,9 @@ func JSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic(err) // only types of package client come here
 	}
+	// A recorder of tests has no connection, and so no deadline; the server lifts it
+	// before the next request.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))

@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"bulkhead/test/harness"
 )
 
 // sweeper makes the requests that no SDK makes.
@@ -47,6 +50,21 @@ func (s *sweeper) send(want int, method, path string, body io.Reader) []byte {
 	return b
 }
 
+// until asks again until the answer says something.
+func (s *sweeper) until(op, text string) {
+	s.t.Helper()
+	limit := time.After(harness.Patience)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !bytes.Contains(s.ask(200, op, ""), []byte(text)) {
+		select {
+		case <-tick.C:
+		case <-limit:
+			s.t.Fatalf("%s never says %s", op, text)
+		}
+	}
+}
+
 // id reads a field of an answer.
 func (s *sweeper) id(answer []byte, field string) string {
 	s.t.Helper()
@@ -81,7 +99,11 @@ func (s *sweeper) lives(box string) {
 	s.ask(409, "POST "+box+"/start", "")
 	s.ask(409, "POST "+box+"/resume", "")
 	s.ask(204, "POST "+box+"/pause", `{"memory":false}`)
-	s.ask(201, "POST "+box+"/resume", "") // a cold boot
+	s.ask(201, "POST "+box+"/resume", "")                      // a cold boot
+	s.host.CLI("exec", "swept", "--", "systemctl", "poweroff") // it may be cut by what it does
+	s.until("GET "+box+"?state=any", `"state":"stopped"`)
+	s.ask(200, "POST "+box+"/start", "")
+	s.ask(200, "POST "+box+"/restart", "")
 	s.ask(404, "POST /sandboxes/i00000000000000000000/restart", "")
 	s.ask(400, "GET /sandboxes/i%2F..%2Fx", "")
 }
@@ -98,6 +120,15 @@ func (s *sweeper) past(box string) {
 	}
 	s.ask(200, "GET /sandboxes/metrics?sandbox_ids="+strings.TrimPrefix(box, "/sandboxes/"), "")
 	s.ask(503, "POST "+box+"/ports/9", "")
+	s.host.Box("swept").Sh(`systemd-run --quiet --collect python3 -c '
+import socket
+c, _ = socket.create_server(("127.0.0.1", 9001)).accept()
+c.sendall(b"told " + c.recv(99))
+'
+until ss -ltn | grep -q :9001; do sleep 0.1; done`)
+	if told := s.ask(200, "POST "+box+"/ports/9001", "hello"); string(told) != "told hello" {
+		s.t.Errorf("the port answers %q", told)
+	}
 	parcel := s.ask(200, "GET "+box+"/export?snapshot=monday", "")
 	twin := s.id(s.send(201, "POST", "/sandboxes/import?name=twin", bytes.NewReader(parcel)), "sandboxID")
 	s.ask(204, "DELETE /sandboxes/"+twin, "")
@@ -111,6 +142,14 @@ func (s *sweeper) network(box string) {
 	s.ask(200, "POST "+box+"/egress/test", `{"destination":"a.example:443"}`)
 	s.ask(200, "POST "+box+"/egress/ask", `{"destination":"a.example:443"}`)
 	s.ask(400, "POST "+box+"/egress/answer", `{"destination":"b.example:443","allow":true}`)
+	s.ask(200, "PUT "+box+"/egress", `{"policy":"version: 1\ndefault: ask\n"}`)
+	verdict := make(chan []byte, 1)
+	go func() { verdict <- s.ask(200, "POST "+box+"/egress/ask", `{"destination":"b.example:443"}`) }()
+	s.until("GET /egress/pending", `"destination":"b.example:443"`)
+	s.ask(204, "POST "+box+"/egress/answer", `{"destination":"b.example:443","allow":true}`)
+	if b := <-verdict; !bytes.Contains(b, []byte(`"allowed":true`)) {
+		s.t.Errorf("who asked is told %s", b)
+	}
 	s.ask(204, "POST "+box+"/egress/learn", `{"on":true}`)
 	s.ask(200, "GET "+box+"/egress/learn", "")
 	s.ask(200, "POST "+box+"/egress/replay", `{"preset":"none"}`)

@@ -2,12 +2,12 @@ package session
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
+	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
 )
 
@@ -17,8 +17,11 @@ const maxBody = 4 << 10
 // Begin exchanges a key for a session.
 func (s *Sessions) Begin(w http.ResponseWriter, r *http.Request) error {
 	var req client.SessionRequest
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil || json.Unmarshal(b, &req) != nil {
+	b, err := input.Body(w, r, input.Bounds{Most: maxBody, Within: input.Patience})
+	if err != nil {
+		return err
+	}
+	if json.Unmarshal(b, &req) != nil {
 		return fault.New(fault.Invalid, "this is no request for a session")
 	}
 	ctx, done, err := s.Keys.Admit(r.Context(), req.Key)
