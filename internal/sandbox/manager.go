@@ -351,24 +351,15 @@ func (m *Manager) Rollback(ctx context.Context, ref, snapRef string, discard boo
 	if err := m.loadable(ctx, r.Snapshot); err != nil {
 		return r, err
 	}
-	was := b.record()
-	err = b.do(ctx, lifecycle.Rollback, func(ctx context.Context) (err error) {
-		switch {
-		case discard:
-			r.Lost = "it was not to be"
-		case was.State == lifecycle.Held:
-			r.Lost = "the pool is full"
-		case was.State == lifecycle.Paused:
-			r.Kept = was.Head
-		default:
-			var p *past
-			if p, r.Lost = b.salvage(ctx); p != nil {
-				r.Kept = p.draft.ID()
-				defer b.keep(ctx, p)
-			}
-		}
-		r.Took, err = b.rollback(ctx, r.Snapshot)
-		return err
+	var was Record
+	err = b.hand(ctx, job{
+		event: lifecycle.Rollback,
+		fits: func(rec Record) error { // no machine is ended for a snapshot that has been removed by its turn
+			was = rec
+			_, err := b.history().Find(string(r.Snapshot.ID))
+			return err
+		},
+		run: func(ctx context.Context) error { return b.rollBack(ctx, was, &r, discard) },
 	})
 	r.Sandbox = b.view()
 	return r, err
@@ -412,8 +403,13 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	return m.removeIf(ctx, b, nil)
+}
+
+// removeIf removes a sandbox if that still fits at its turn; nil fits always.
+func (m *Manager) removeIf(ctx context.Context, b *box, fits func(Record) error) error {
 	defer b.interrupt()()
-	if err := b.do(ctx, lifecycle.Remove, b.remove); err != nil {
+	if err := b.hand(ctx, job{event: lifecycle.Remove, fits: fits, run: b.remove}); err != nil {
 		return err
 	}
 	m.forget(b) // its owner does too, but maybe later

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/schedule"
 )
 
@@ -36,15 +37,39 @@ func (b *box) salvage(ctx context.Context) (p *past, lost string) {
 	return &past{draft, b.meta("", CauseBeforeRollback)}, ""
 }
 
-// keep makes a past a snapshot, while the machine goes on already.
+// rollBack rolls a machine back to r.Snapshot, and keeps what it was unless that is
+// to be given up. It fills in r.
+func (b *box) rollBack(ctx context.Context, was Record, r *RolledBack, discard bool) (err error) {
+	switch {
+	case discard:
+		r.Lost = "it was not to be"
+	case was.State == lifecycle.Held:
+		r.Lost = "the pool is full"
+	case was.State == lifecycle.Paused:
+		r.Kept = was.Head
+	default:
+		var p *past
+		if p, r.Lost = b.salvage(ctx); p != nil {
+			r.Kept = p.draft.ID()
+			defer b.keep(ctx, p)
+		}
+	}
+	r.Took, err = b.rollback(ctx, r.Snapshot)
+	return err
+}
+
+// keep makes a past a snapshot, while the machine goes on already. Older ones go
+// before that and not beside it: only the owner removes what a rollback may be
+// about to go back to.
 func (b *box) keep(ctx context.Context, p *past) {
 	ctx = context.WithoutCancel(ctx)
-	b.keeping.Go(func() {
-		_, err := b.m.Machines.Commit(ctx, p.draft, p.meta)
-		if err == nil {
-			err = b.history().Thin(ctx, CauseBeforeRollback, schedule.Keep{Last: keepPasts}, b.record().Head)
+	if rec := b.record(); rec.State == lifecycle.Running { // else what it should have gone back to is not its head
+		if err := b.history().Thin(ctx, CauseBeforeRollback, schedule.Keep{Last: keepPasts - 1}, rec.Head); err != nil {
+			b.log.WarnContext(ctx, "what earlier rollbacks left stays", "err", err)
 		}
-		if err != nil {
+	}
+	b.keeping.Go(func() {
+		if _, err := b.m.Machines.Commit(ctx, p.draft, p.meta); err != nil {
 			b.log.WarnContext(ctx, "what a rollback left is not kept", "err", err)
 		}
 		if err := p.draft.Discard(ctx); err != nil {

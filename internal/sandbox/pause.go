@@ -35,12 +35,15 @@ func (m *Manager) PauseIdle(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	return b.do(ctx, lifecycle.Pause, func(ctx context.Context) error {
-		if b.used.Open() > 0 {
-			b.settle(ctx, lifecycle.Ended, "")
-			return fault.New(fault.WrongState, "sandbox %s is in use", b.record().Name)
-		}
-		return b.pause(ctx, PauseSpec{})
+	return b.hand(ctx, job{
+		event: lifecycle.Pause,
+		fits: func(rec Record) error {
+			if b.used.Open() > 0 {
+				return fault.New(fault.WrongState, "sandbox %s is in use", rec.Name)
+			}
+			return nil
+		},
+		run: func(ctx context.Context) error { return b.pause(ctx, PauseSpec{}) },
 	})
 }
 
@@ -76,19 +79,24 @@ func (m *Manager) Wake(ctx context.Context, ref string) error {
 }
 
 func (b *box) wake(ctx context.Context) error {
-	rec := b.record()
-	event, do := lifecycle.Resume, func(ctx context.Context) error { return b.resume(ctx, ResumeSpec{}) }
-	switch rec.State {
+	j := job{
+		event: lifecycle.Resume,
+		fits: func(rec Record) error { // at its turn: it may be about to be paused
+			if rec.State == lifecycle.Paused && rec.Stay {
+				return fault.New(fault.WrongState, "sandbox %s is paused and stays so", rec.Name).Hint("%s", wayBack(rec))
+			}
+			return nil
+		},
+		run: func(ctx context.Context) error { return b.resume(ctx, ResumeSpec{}) },
+	}
+	switch b.record().State {
 	case lifecycle.Suspending, lifecycle.Suspended:
-		event, do = lifecycle.Wake, b.goOn
+		j = job{event: lifecycle.Wake, run: b.goOn}
 	case lifecycle.Pausing, lifecycle.Paused, lifecycle.Resuming:
 	default:
 		return nil
 	}
-	if rec.State == lifecycle.Paused && rec.Stay {
-		return fault.New(fault.WrongState, "sandbox %s is paused and stays so", rec.Name).Hint("%s", wayBack(rec))
-	}
-	err := b.do(ctx, event, do)
+	err := b.hand(ctx, j)
 	var r *lifecycle.RefusedError
 	if errors.As(err, &r) && r.State == lifecycle.Running {
 		return nil // somebody else was faster
