@@ -78,10 +78,14 @@ func (m *Manager) Wake(ctx context.Context, ref string) error {
 	return b.wake(ctx)
 }
 
-func (b *box) wake(ctx context.Context) error {
-	j := job{
+// maxWakes is how often a machine is woken for one request: it may come into
+// another state before each turn.
+const maxWakes = 3
+
+func (b *box) wake(ctx context.Context) (err error) {
+	resume := job{
 		event: lifecycle.Resume,
-		fits: func(rec Record) error { // at its turn: it may be about to be paused
+		fits: func(rec Record) error {
 			if rec.State == lifecycle.Paused && rec.Stay {
 				return fault.New(fault.WrongState, "sandbox %s is paused and stays so", rec.Name).Hint("%s", wayBack(rec))
 			}
@@ -89,17 +93,18 @@ func (b *box) wake(ctx context.Context) error {
 		},
 		run: func(ctx context.Context) error { return b.resume(ctx, ResumeSpec{}) },
 	}
-	switch b.record().State {
-	case lifecycle.Suspending, lifecycle.Suspended:
-		j = job{event: lifecycle.Wake, run: b.goOn}
-	case lifecycle.Pausing, lifecycle.Paused, lifecycle.Resuming:
-	default:
-		return nil
-	}
-	err := b.hand(ctx, j)
-	var r *lifecycle.RefusedError
-	if errors.As(err, &r) && r.State == lifecycle.Running {
-		return nil // somebody else was faster
+	for range maxWakes {
+		switch b.record().State {
+		case lifecycle.Suspending, lifecycle.Suspended:
+			err = b.hand(ctx, job{event: lifecycle.Wake, run: b.goOn})
+		case lifecycle.Pausing, lifecycle.Paused, lifecycle.Resuming:
+			err = b.hand(ctx, resume)
+		default:
+			return nil
+		}
+		if !errors.As(err, new(*lifecycle.RefusedError)) {
+			return err
+		}
 	}
 	return err
 }

@@ -63,7 +63,7 @@ func NewSchedule(a *app.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.Answer(s, func(w io.Writer) { fmt.Fprintln(w, show.Schedule(s)) })
+		return a.Answer(s, func(w io.Writer) { fmt.Fprintln(w, strings.Join(show.Schedule(s), "\n")) })
 	})
 	return c
 }
