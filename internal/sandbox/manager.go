@@ -208,6 +208,20 @@ func (m *Manager) roomFor(size live.Size) error {
 	return m.Limits.Start(m.taken(), size)
 }
 
+// resize makes a sandbox that was reserved without a size one of that size, if the
+// host has room for it.
+func (m *Manager) resize(b *box, size live.Size) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.Limits.Start(m.taken(), size); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rec.Size = size
+	return nil
+}
+
 // own starts the goroutine that owns b.
 func (m *Manager) own(b *box) {
 	m.owners.Go(func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
@@ -60,6 +61,9 @@ func (m *Manager) Import(ctx context.Context, rec Record, c Cargo) (Record, erro
 	if err := errors.Join(name.Check("sandbox", rec.Name), name.CheckVariables(rec.Identity.Env, rec.Metadata)); err != nil {
 		return Record{}, err
 	}
+	if !rec.Schedule.Expires.After(m.Clock()) { // its time was over where it came from, and it is wanted all the same
+		rec.Schedule.Expires, rec.Schedule.Expiry = time.Time{}, ""
+	}
 	b, err := m.reserve(rec)
 	if err != nil {
 		return Record{}, err
@@ -87,10 +91,13 @@ func (m *Manager) importInto(ctx context.Context, b *box, c Cargo) error {
 		err = m.Fits(ctx, snap.Version)
 	}
 	if err == nil {
+		err = m.resize(b, live.Size{CPUs: snap.CPUs, MemoryMiB: snap.MemoryMiB})
+	}
+	if err == nil {
 		b.mu.Lock()
-		b.rec.Size, b.rec.DiskMiB, b.rec.Head = live.Size{CPUs: snap.CPUs, MemoryMiB: snap.MemoryMiB}, int(snap.DiskBytes>>20), snap.ID
+		b.rec.DiskMiB, b.rec.Head = int(snap.DiskBytes>>20), snap.ID
 		b.mu.Unlock()
-		err = errors.Join(m.roomFor(b.record().Size), c.Ready(rec.ID))
+		err = c.Ready(rec.ID)
 	}
 	if err != nil {
 		return errors.Join(err, m.discard(context.WithoutCancel(ctx), rec.ID))
