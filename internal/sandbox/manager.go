@@ -48,13 +48,15 @@ type Manager struct {
 
 	mu    sync.Mutex
 	boxes map[ID]*box // guarded by mu
+	// looks are the machines that look into snapshots, by sandbox; guarded by mu.
+	looks map[string][]live.Size
 }
 
 // New returns a Manager without sandboxes; Recover fills it with those that
 // are recorded.
 func New(p Parts) *Manager {
 	life, stop := context.WithCancel(context.Background())
-	return &Manager{Parts: p, closing: make(chan struct{}), life: life, stop: stop, boxes: map[ID]*box{}}
+	return &Manager{Parts: p, closing: make(chan struct{}), life: life, stop: stop, boxes: map[ID]*box{}, looks: map[string][]live.Size{}}
 }
 
 // Close takes no further requests, waits for those under way until ctx ends,
@@ -192,11 +194,18 @@ func (m *Manager) reserve(rec Record) (*box, error) {
 	return b, nil
 }
 
-// taken is what all sandboxes take of the host. mu is held.
+// taken is what all sandboxes take of the host, and those who look into their
+// past. mu is held.
 func (m *Manager) taken() (t capacity.Taken) {
 	for _, b := range m.boxes {
 		rec := b.record()
 		t.Add(rec.State == lifecycle.Creating || rec.State.Live(), rec.Size)
+	}
+	for _, of := range m.looks {
+		for _, size := range of {
+			t.MemoryMiB += size.MemoryMiB
+			t.CPUs += size.CPUs
+		}
 	}
 	return t
 }

@@ -129,6 +129,18 @@ func TestTimeIsOverDuringASnapshot(t *testing.T) {
 	})
 }
 
+// monday is a snapshot of that name.
+func monday(t *testing.T, p *pool.Pool) pool.SnapshotID {
+	t.Helper()
+	s, err := pooltest.Take(t.Context(), p, "i1", "state", pool.Meta{
+		Sandbox: "i1", Name: "monday", Created: time.Unix(1, 0), CPUs: 1, MemoryMiB: 4, Version: live.Facts(vmm.Version{}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.ID
+}
+
 // A snapshot that is removed while a rollback to it waits costs the rollback, not
 // the machine.
 func TestRollbackToWhatIsRemovedMeanwhile(t *testing.T) {
@@ -136,13 +148,7 @@ func TestRollbackToWhatIsRemovedMeanwhile(t *testing.T) {
 	var snap pool.SnapshotID
 	rec := sandbox.Record{ID: "i1", Name: "web", State: lifecycle.Running, Size: live.Size{CPUs: 1, MemoryMiB: 4}}
 	left{call: "never", storing: b.storing, before: func(t *testing.T, p *pool.Pool) {
-		s, err := pooltest.Take(t.Context(), p, "i1", "state", pool.Meta{
-			Sandbox: "i1", Name: "monday", Created: time.Unix(1, 0), Version: live.Facts(vmm.Version{}),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		snap = s.ID
+		snap = monday(t, p)
 	}}.on(t, rec, func(t *testing.T, m *sandbox.Manager, _ *silent) {
 		b.free = make(chan struct{})
 		errs := b.inTurn(t, m, func() error {

@@ -16,6 +16,7 @@ import (
 	"bulkhead/internal/pool"
 	"bulkhead/internal/pool/pooltest"
 	"bulkhead/internal/sandbox"
+	"bulkhead/internal/sandbox/capacity"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/vmm"
@@ -168,6 +169,23 @@ type left struct {
 	storing func(sandbox.Record)
 	// before makes the pool what it is.
 	before func(*testing.T, *pool.Pool)
+	limits capacity.Limits
+	// isolating is asked before a machine is made that talks to nobody, unless it
+	// is nil.
+	isolating func()
+}
+
+// network is unconnected, and asks before it isolates.
+type network struct {
+	unconnected
+	isolating func()
+}
+
+func (n network) Isolate(context.Context, string) error {
+	if n.isolating != nil {
+		n.isolating()
+	}
+	return nil
 }
 
 // storing keeps a record in no store.
@@ -203,14 +221,14 @@ func (l left) on(t *testing.T, rec sandbox.Record, do func(*testing.T, *sandbox.
 		m := sandbox.New(sandbox.Parts{
 			Machines: &live.Runner{
 				Driver: driver{vm: machine}, Pool: p, Journal: nothing{},
-				Network: unconnected{},
+				Network: network{isolating: l.isolating},
 				RunDir:  runDir, Clock: time.Now, Log: log,
 				Connect: func(ctx context.Context, _ net.Conn) (live.Guest, error) {
 					s := agent.connect().(session)
 					return s, s.on(ctx, "connect")
 				},
 			},
-			Templates: nothing{}, Events: nothing{}, Clock: time.Now, Log: log,
+			Templates: nothing{}, Events: nothing{}, Limits: l.limits, Clock: time.Now, Log: log,
 			Store: storing{store{rec}, l.storing},
 		})
 		if err := m.Recover(t.Context(), false); err != nil {
