@@ -139,6 +139,11 @@ func (g *gate) notice(to proxy.Destination, n inject.Notice) {
 	case "refused":
 		g.deny(to.String(), g.verdict(to).Rule, "a request for another host, or of a kind that is not passed on")
 	case "missing":
+		for _, s := range g.verdict(to).Secrets {
+			if _, err := g.p.cfg.Secret(s.Name); err != nil {
+				n.Secret = s.Name
+			}
+		}
 		g.deny(to.String(), g.verdict(to).Rule, "its secret is not set")
 	case "echoed":
 		g.log.Warn("a host has sent a secret back; the guest got asterisks", "destination", to.String(), "secret", n.Secret)
