@@ -55,6 +55,9 @@ type box struct {
 	// keeping has those who make a snapshot of what a rollback left. Only the
 	// owner adds to it and waits for it.
 	keeping sync.WaitGroup
+	// kept is closed once the latest of them has done so; nil before the first;
+	// guarded by mu.
+	kept <-chan struct{}
 }
 
 // job is one request to the owner.
@@ -65,6 +68,7 @@ type job struct {
 	// fits says at its turn whether it is still to be done; nil for always. What
 	// was so when it was asked for may not be any more.
 	fits func(Record) error
+	// run does it; nil for what is done once fits was asked, whatever the state.
 	run  func(context.Context) error
 	done chan error // receives exactly one value; buffered
 }
@@ -134,6 +138,9 @@ func (b *box) apply(ctx context.Context, j job) error {
 		if err := j.fits(b.record()); err != nil {
 			return err
 		}
+	}
+	if j.run == nil {
+		return nil
 	}
 	if err := b.room(ctx, j.event); err != nil {
 		return err

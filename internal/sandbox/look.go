@@ -3,9 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
-	"slices"
 
-	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
@@ -20,7 +18,7 @@ func (m *Manager) Look(ctx context.Context, ref, snapRef string, frozen bool) (*
 	if err != nil {
 		return nil, err
 	}
-	s, err := b.history().Find(snapRef)
+	s, err := b.named(ctx, snapRef)
 	if err != nil {
 		return nil, err
 	}
@@ -52,32 +50,18 @@ func (m *Manager) look(ctx context.Context, s pool.Snapshot, frozen bool) (*look
 	return look.Looker{Machines: m.Machines, Ended: ended}.Open(ctx, s, frozen)
 }
 
-// maxLooks is how many machines at once look into the past of one sandbox; a
-// comparison takes two.
-const maxLooks = 8
-
 // admitLook counts a machine that looks into a snapshot, until ended, if the host
 // has room for it.
 func (m *Manager) admitLook(s pool.Snapshot) (ended func(), err error) {
 	size := live.Size{CPUs: s.CPUs, MemoryMiB: s.MemoryMiB}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	of := m.looks[s.Sandbox]
-	if len(of) >= maxLooks {
-		return nil, fault.New(fault.Exhausted, "%d snapshots of its sandbox are brought up already", len(of)).
-			Hint("wait until whoever looks into them has ended")
-	}
 	if err := m.Limits.Start(m.taken(), size); err != nil {
 		return nil, err
 	}
-	m.looks[s.Sandbox] = append(of, size)
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		of := m.looks[s.Sandbox]
-		of = slices.Delete(of, 0, 1) // all of a sandbox have one size
-		if m.looks[s.Sandbox] = of; len(of) == 0 {
-			delete(m.looks, s.Sandbox)
-		}
-	}, nil
+		m.looks.Leave(s.Sandbox, size)
+	}, m.looks.Enter(s.Sandbox, size)
 }

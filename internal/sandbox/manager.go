@@ -19,6 +19,7 @@ import (
 	"bulkhead/internal/sandbox/lease"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/look"
 	"bulkhead/internal/sandbox/name"
 )
 
@@ -47,16 +48,15 @@ type Manager struct {
 	closeup sync.Once
 
 	mu    sync.Mutex
-	boxes map[ID]*box // guarded by mu
-	// looks are the machines that look into snapshots, by sandbox; guarded by mu.
-	looks map[string][]live.Size
+	boxes map[ID]*box   // guarded by mu
+	looks look.Visitors // guarded by mu
 }
 
 // New returns a Manager without sandboxes; Recover fills it with those that
 // are recorded.
 func New(p Parts) *Manager {
 	life, stop := context.WithCancel(context.Background())
-	return &Manager{Parts: p, closing: make(chan struct{}), life: life, stop: stop, boxes: map[ID]*box{}, looks: map[string][]live.Size{}}
+	return &Manager{Parts: p, closing: make(chan struct{}), life: life, stop: stop, boxes: map[ID]*box{}, looks: look.Visitors{}}
 }
 
 // Close takes no further requests, waits for those under way until ctx ends,
@@ -83,9 +83,8 @@ func (m *Manager) Close(ctx context.Context) error {
 // quiesce waits until no owner has a request under way.
 func (m *Manager) quiesce() {
 	for _, b := range m.list() {
-		// An owner that takes this has nothing else to do; the event fits no
-		// state, so it changes nothing.
-		j := job{event: "", done: make(chan error, 1)}
+		// An owner that takes this has nothing else to do.
+		j := job{done: make(chan error, 1)}
 		select {
 		case b.queue <- j:
 			<-j.done
@@ -202,10 +201,7 @@ func (m *Manager) taken() (t capacity.Taken) {
 		t.Add(rec.State == lifecycle.Creating || rec.State.Live(), rec.Size)
 	}
 	for _, of := range m.looks {
-		for _, size := range of {
-			t.MemoryMiB += size.MemoryMiB
-			t.CPUs += size.CPUs
-		}
+		t.Start(of...)
 	}
 	return t
 }
@@ -368,7 +364,7 @@ func (m *Manager) Rollback(ctx context.Context, ref, snapRef string, discard boo
 	if err != nil {
 		return r, err
 	}
-	if r.Snapshot, err = b.history().Find(snapRef); err != nil {
+	if r.Snapshot, err = b.named(ctx, snapRef); err != nil {
 		return r, err
 	}
 	if err := m.loadable(ctx, r.Snapshot); err != nil {
@@ -393,7 +389,7 @@ func (m *Manager) loadable(ctx context.Context, s pool.Snapshot) error {
 	if err := m.Machines.Pool.Verify(ctx, s.ID); err != nil {
 		return err
 	}
-	if err := m.Fits(ctx, s.Version); err != nil {
+	if err := m.Machines.Fits(ctx, s.Version); err != nil {
 		return fmt.Errorf("snapshot %s: %w", s.ID, err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 
+	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/schedule"
@@ -58,22 +59,50 @@ func (b *box) rollBack(ctx context.Context, was Record, r *RolledBack, discard b
 	return err
 }
 
-// keep makes a past a snapshot, while the machine goes on already. Older ones go
-// before that and not beside it: only the owner removes what a rollback may be
-// about to go back to.
+// keep makes a past a snapshot, while the machine goes on already.
 func (b *box) keep(ctx context.Context, p *past) {
 	ctx = context.WithoutCancel(ctx)
-	if rec := b.record(); rec.State == lifecycle.Running { // else what it should have gone back to is not its head
-		if err := b.history().Thin(ctx, CauseBeforeRollback, schedule.Keep{Last: keepPasts - 1}, rec.Head); err != nil {
-			b.log.WarnContext(ctx, "what earlier rollbacks left stays", "err", err)
-		}
-	}
+	kept := make(chan struct{})
+	b.mu.Lock()
+	b.kept = kept
+	b.mu.Unlock()
 	b.keeping.Go(func() {
+		defer close(kept)
 		if _, err := b.m.Machines.Commit(ctx, p.draft, p.meta); err != nil {
 			b.log.WarnContext(ctx, "what a rollback left is not kept", "err", err)
 		}
 		if err := p.draft.Discard(ctx); err != nil {
 			b.log.WarnContext(ctx, "snapshot draft not discarded", "err", err)
 		}
+		b.m.owners.Go(b.thinPasts)
 	})
+}
+
+// thinPasts removes older pasts. The owner does it, at its turn: a rollback may be
+// about to go back to one.
+func (b *box) thinPasts() {
+	ctx := b.m.life
+	err := b.hand(ctx, job{fits: func(rec Record) error {
+		return b.history().Thin(ctx, CauseBeforeRollback, schedule.Keep{Last: keepPasts}, rec.Head)
+	}})
+	if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Unavailable) && ctx.Err() == nil { // it is gone, or we are
+		b.log.WarnContext(ctx, "what earlier rollbacks left stays", "err", err)
+	}
+}
+
+// named finds a snapshot, also a past that is being kept: its id has been told.
+func (b *box) named(ctx context.Context, ref string) (pool.Snapshot, error) {
+	s, err := b.history().Find(ref)
+	b.mu.Lock()
+	kept := b.kept
+	b.mu.Unlock()
+	if kept == nil || !fault.Is(err, fault.NotFound) {
+		return s, err
+	}
+	select {
+	case <-kept:
+	case <-ctx.Done():
+		return s, ctx.Err()
+	}
+	return b.history().Find(ref)
 }

@@ -20,6 +20,8 @@ type PauseSpec struct {
 	Cold bool
 	// UntilBoot has it resumed once the host has started again.
 	UntilBoot bool
+	// over means that it had its time, which does not end again.
+	over bool
 }
 
 // Pause writes a running machine out and ends its VMM: nothing of it is left on
@@ -127,6 +129,9 @@ func (b *box) pause(ctx context.Context, spec PauseSpec) (err error) {
 	b.mu.Lock()
 	b.rec.Head, b.rec.Cold, b.rec.Stay = snap.ID, spec.Cold, spec.Stay || rec.Lease.Stays() || spec.Cold
 	b.rec.Returns, b.rec.Schedule = spec.UntilBoot, rec.Lease.Suspend(b.rec.Schedule)
+	if spec.over {
+		b.rec.Schedule = b.rec.Schedule.Endless()
+	}
 	b.mu.Unlock()
 	b.took(snap.Created)
 	b.settle(ctx, lifecycle.WrittenOut, "")

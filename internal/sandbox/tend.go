@@ -102,23 +102,19 @@ func (m *Manager) Expire(ctx context.Context, ref string) error {
 		}
 		return nil
 	}
-	rec := b.record()
-	switch err = over(rec); {
-	case err != nil:
+	switch rec := b.record(); {
+	case over(rec) != nil:
 	case rec.Schedule.Expiry == schedule.Remove:
 		err = m.removeIf(ctx, b, over)
 	case rec.State == lifecycle.Running || rec.State == lifecycle.Suspended:
-		spec := PauseSpec{Cold: rec.Lease.EndsCold()}
+		spec := PauseSpec{Cold: rec.Lease.EndsCold(), over: true}
 		err = b.hand(ctx, job{event: lifecycle.Pause, fits: over, run: func(ctx context.Context) error { return b.pause(ctx, spec) }})
-	}
-	if err == nil && rec.Schedule.Expiry != schedule.Remove {
-		err = b.hand(ctx, job{event: lifecycle.Adjust, fits: func(now Record) error {
-			if !now.State.Down() || now.State == lifecycle.Held {
-				return errNotOver
+	case rec.State.Down() && rec.State != lifecycle.Held:
+		err = b.hand(ctx, job{fits: func(now Record) error {
+			if over(now) != nil || now.State != rec.State {
+				return nil
 			}
-			return over(now)
-		}, run: func(ctx context.Context) error {
-			return b.change(ctx, func(r *Record) { r.Schedule.Expires, r.Schedule.Expiry = time.Time{}, "" })
+			return b.change(ctx, func(r *Record) { r.Schedule = r.Schedule.Endless() })
 		}})
 	}
 	if errors.Is(err, errNotOver) {
