@@ -200,7 +200,7 @@ func newLog(a *app.App) *cobra.Command {
 			}
 			return a.Answer(e.Denied, func(w io.Writer) {
 				for _, d := range e.Denied {
-					fmt.Fprintf(w, "%s\t%s\t%d x\t%s\n", d.Time.Local().Format(time.TimeOnly),
+					fmt.Fprintf(w, "%s\t%s\t%d x\t%s\n", d.Time.Local().Format("01-02 15:04:05"),
 						show.OneLine(d.Destination), d.Count, show.OneLine(d.Rule+" "+d.Reason))
 				}
 			})
