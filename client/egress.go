@@ -17,8 +17,17 @@ type Egress struct {
 	Used []EgressUse `json:"used"`
 	// Budgets are the limits of the policy, and what was taken of them.
 	Budgets []EgressBudget `json:"budgets"`
+	// Approved are destinations about which the operator was asked and that may be
+	// talked to for a time.
+	Approved []EgressApproval `json:"approved"`
 	// Denied is what was refused lately, the latest first.
 	Denied []EgressDenial `json:"denied"`
+}
+
+// EgressApproval is an answer of the operator's that counts for a time.
+type EgressApproval struct {
+	Destination string    `json:"destination"`
+	Until       time.Time `json:"until"`
 }
 
 // EgressBudget is one limit of a policy. What is not limited is 0.
@@ -67,6 +76,8 @@ type EgressDenial struct {
 type EgressVerdict struct {
 	Destination string `json:"destination"`
 	Allowed     bool   `json:"allowed"`
+	// Asked means that it would wait for the operator's answer.
+	Asked bool `json:"asked,omitempty"`
 	// Rule is the rule that says so.
 	Rule string `json:"rule"`
 }

@@ -65,7 +65,7 @@ func (g guest) refusal(resp *http.Response, body []byte) *Error {
 	if json.Unmarshal(body, e) != nil || e.RequestID == "" || e.RequestID != resp.Header.Get("X-Request-Id") {
 		return nil
 	}
-	if e.Kind == "not_found" { // the proxy's text is the one that SDKs look for
+	if e.Kind == "not_found" && !strings.Contains(g.ref, "@") { // the proxy's text is the one that SDKs look for
 		e.Message = fmt.Sprintf("sandbox %q not found", g.ref)
 	}
 	return e

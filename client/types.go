@@ -239,7 +239,7 @@ type Schedule struct {
 // Before says what is risky enough for a snapshot just before it.
 type Before struct {
 	// Commands are patterns of what is started, like "rm -r*", or names of
-	// groups of them: "@packages", "@destructive", "@root".
+	// groups of them: "@packages", "@destructive", "@root", "@any".
 	Commands []string `json:"commands,omitempty"`
 	// Contact is the first connection to a destination.
 	Contact bool `json:"contact,omitempty"`

@@ -47,8 +47,40 @@ type Guard struct {
 	Clock     func() time.Time
 	Log       *slog.Logger
 
-	// one at a time, so that two risks at once have one snapshot
-	one sync.Mutex
+	mu sync.Mutex
+	// turns has those whose turn it is or who wait for it; guarded by mu.
+	turns map[string]*turn
+}
+
+// turn is of one sandbox: one risk at a time, so that two at once have one
+// snapshot.
+type turn struct {
+	sync.Mutex
+	wanted int // guarded by the Guard's mu
+}
+
+// take waits for the turn of a sandbox, and returns what ends it.
+func (g *Guard) take(id string) (done func()) {
+	g.mu.Lock()
+	t := g.turns[id]
+	if t == nil {
+		if g.turns == nil {
+			g.turns = map[string]*turn{}
+		}
+		t = &turn{}
+		g.turns[id] = t
+	}
+	t.wanted++
+	g.mu.Unlock()
+	t.Lock()
+	return func() {
+		t.Unlock()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if t.wanted--; t.wanted == 0 {
+			delete(g.turns, id)
+		}
+	}
 }
 
 // Heeds reports whether commands for a sandbox are to be looked at.
@@ -73,9 +105,8 @@ func (g *Guard) Contact(ctx context.Context, ref, destination string) {
 
 // before takes a snapshot unless there was one not long ago.
 func (g *Guard) before(ctx context.Context, s sandbox.Sandbox, cause, what string) {
-	g.one.Lock()
-	defer g.one.Unlock()
 	id := string(s.ID)
+	defer g.take(id)()
 	if g.recent(id, s.Schedule.Before.Interval) {
 		return
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bulkhead/internal/caution"
@@ -85,5 +87,50 @@ func TestFailureIsOnRecord(t *testing.T) {
 	g.Exec(t.Context(), "i1", []string{"rm", "-rf", strings.Repeat("ä", 200)})
 	if got := strings.Join(w.events, "; "); got != "snapshot.missed i1" {
 		t.Errorf("events are %s", got)
+	}
+}
+
+// two has two sandboxes; a snapshot of the first takes until there is one of the
+// second.
+type two struct {
+	world
+	second chan struct{}
+}
+
+func (w *two) Get(id string) (sandbox.Sandbox, error) {
+	return sandbox.Sandbox{Record: sandbox.Record{ID: sandbox.ID(id), Schedule: schedule.Schedule{Before: schedule.Before{Contact: true}}}}, nil
+}
+
+func (w *two) SnapshotFor(_ context.Context, id string, _ sandbox.Why) (s pool.Snapshot, err error) {
+	if id == "i2" {
+		close(w.second)
+	}
+	<-w.second
+	return s, nil
+}
+
+// A machine that keeps its own snapshot waiting keeps no other machine waiting.
+func TestNobodyWaitsForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &two{second: make(chan struct{})}
+		g := &caution.Guard{Sandboxes: w, Clock: time.Now, Log: slog.New(slog.DiscardHandler)}
+		var all sync.WaitGroup
+		all.Go(func() { g.Contact(t.Context(), "i1", "a.example:443") })
+		synctest.Wait()
+		g.Contact(t.Context(), "i2", "a.example:443")
+		all.Wait()
+	})
+}
+
+// Two risks at once have one snapshot.
+func TestOneSnapshotForTwoRisks(t *testing.T) {
+	w, g := newWorld(schedule.Before{Contact: true, Interval: time.Minute})
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() { g.Contact(t.Context(), "i1", "a.example:443") })
+	}
+	all.Wait()
+	if len(w.taken) != 1 {
+		t.Errorf("taken are %s", w.said())
 	}
 }

@@ -45,7 +45,9 @@ func runCreate(ctx context.Context, a *app.App, o createOptions, args []string) 
 	if req.Metadata, err = pairs(o.labels); err != nil {
 		return err
 	}
+	done := a.Wait("making the machine")
 	s, err := a.API.Create(ctx, req)
+	done()
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,10 @@ func newDiffCommand(a *app.App) *cobra.Command {
 
 func runDiff(ctx context.Context, a *app.App, args []string, to string) error {
 	count := map[string]int{}
+	done := a.Wait("bringing up what is compared")
+	defer done()
 	err := a.API.Diff(ctx, args[0], args[1], to, func(c client.FileChange) error {
+		done()
 		count[c.Kind]++
 		if a.Output == "json" {
 			return show.JSON(a.Stdout, c, false)
@@ -42,6 +45,7 @@ func runDiff(ctx context.Context, a *app.App, args []string, to string) error {
 		_, err := fmt.Fprintln(a.Stdout, show.FileChange(c))
 		return err
 	})
+	done()
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,11 @@ func talkAbout(a *app.App, all []client.Sandbox) {
 	for _, s := range all {
 		a.WarnBoundary(s.Accel)
 		if s.Hint != "" {
-			a.Say("%s is %s: %s; to bring it back: %s", s.Name, s.State, show.OneLine(s.Reason), s.Hint)
+			why := ""
+			if s.Reason != "" {
+				why = ": " + show.OneLine(s.Reason)
+			}
+			a.Say("%s is %s%s; to bring it back: %s", s.Name, s.State, why, s.Hint)
 		}
 	}
 }

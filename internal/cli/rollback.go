@@ -31,7 +31,9 @@ func newRollbackCommand(a *app.App) *cobra.Command {
 
 func runRollback(ctx context.Context, a *app.App, req client.RollbackRequest, args []string) error {
 	req.Snapshot = args[1]
+	done := a.Wait("rolling back " + args[0])
 	r, err := a.API.Rollback(ctx, args[0], req)
+	done()
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,9 @@ func newSnapshotCommand(a *app.App) *cobra.Command {
 }
 
 func runSnapshot(ctx context.Context, a *app.App, o snapshotOptions, args []string) error {
+	done := a.Wait("taking the snapshot")
 	s, err := a.API.Snapshot(ctx, args[0], client.SnapshotRequest{Name: o.name})
+	done()
 	if err != nil {
 		return err
 	}

@@ -62,10 +62,11 @@ func (d *Daemon) perimeter(log store.Events, vault *secret.Vault, guests func() 
 	}), nil
 }
 
-// putDenials writes the list of its denials into a guest, which runs.
+// putDenials writes the list of its denials into a guest, which runs. That is no
+// use of it: whatever asks in vain now and then would never be idle.
 func putDenials(ctx context.Context, h *heart, id string, denials []byte) error {
 	const file = "/run/bulkhead/denied.json"
-	transport, err := h.Transport(ctx, id)
+	transport, err := h.Probe(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,14 @@ func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop fu
 				keeper.Look(ctx)
 				dog.Look(ctx)
 				t.meter.Look(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	done.Go(func() { // by itself: a look takes as long as the slowest machine
+		for {
+			select {
 			case <-ends:
 				keeper.End(ctx)
 			case <-ctx.Done():

@@ -3,11 +3,13 @@ package egress
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/fault"
 )
 
@@ -45,7 +47,15 @@ type desk struct {
 type asked struct {
 	Question
 	answer   Answer
+	words    string        // who has answered
 	answered chan struct{} // closed with the answer
+}
+
+// Approval is a destination that may be talked to until a time, because the
+// operator has said so.
+type Approval struct {
+	Destination string
+	Until       time.Time
 }
 
 func newDesk(clock func() time.Time, limit time.Duration) *desk {
@@ -55,11 +65,10 @@ func newDesk(clock func() time.Time, limit time.Duration) *desk {
 // ask waits for an answer about a destination. tell is called for the first
 // who asks. The words say what came of it.
 func (d *desk) ask(ctx context.Context, destination string, tell func()) (allow bool, words string) {
-	d.mu.Lock()
-	if until, ok := d.approved[destination]; ok && d.clock().Before(until) {
-		d.mu.Unlock()
-		return true, "approved until " + until.UTC().Format(time.DateTime)
+	if words, ok := d.approves(destination); ok {
+		return true, words
 	}
+	d.mu.Lock()
 	q, ok := d.asked[destination]
 	if !ok {
 		if len(d.asked) >= maxQuestions {
@@ -79,10 +88,7 @@ func (d *desk) ask(ctx context.Context, destination string, tell func()) (allow 
 	defer limit.Stop()
 	select {
 	case <-q.answered:
-		if q.answer.Allow {
-			return true, "approved by the operator"
-		}
-		return false, "rejected by the operator"
+		return q.answer.Allow, q.words
 	case <-limit.C:
 		return false, fmt.Sprintf("the operator did not answer within %s", d.limit)
 	case <-ctx.Done():
@@ -99,21 +105,68 @@ func (d *desk) leave(q *asked) {
 }
 
 // answer answers those who wait for a destination. It is fault.NotFound if
-// nobody does.
+// nobody does, and there is no approval to be taken back either.
 func (d *desk) answer(destination string, a Answer) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	q, ok := d.asked[destination]
-	if !ok {
+	q, waits := d.asked[destination]
+	_, approved := d.approved[destination]
+	if !waits && (a.Allow || !approved) {
 		return fault.New(fault.NotFound, "nobody waits for %s", destination).Hint("bulkhead egress pending lists who does")
 	}
-	delete(d.asked, destination)
-	q.answer = a
-	close(q.answered)
-	if a.Allow && a.For > 0 {
+	if !a.Allow {
+		delete(d.approved, destination)
+	} else if a.For > 0 {
 		d.approved[destination] = d.clock().Add(a.For)
 	}
+	if waits {
+		words := "rejected by the operator"
+		if a.Allow {
+			words = "approved by the operator"
+		}
+		d.close(q, a, words)
+	}
 	return nil
+}
+
+// close answers a question. The caller holds mu.
+func (d *desk) close(q *asked, a Answer, words string) {
+	delete(d.asked, q.Destination)
+	q.answer, q.words = a, words
+	close(q.answered)
+}
+
+// settle answers the questions that need no answer any more, and returns which.
+func (d *desk) settle(allowed func(destination string) bool) (settled []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for destination, q := range d.asked {
+		if allowed(destination) {
+			d.close(q, Answer{Allow: true}, "allowed by the policy as it is now")
+			settled = append(settled, destination)
+		}
+	}
+	return settled
+}
+
+// approves reports whether the operator has approved of a destination for a time
+// that is not over, and says so.
+func (d *desk) approves(destination string) (words string, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	until, ok := d.approved[destination]
+	return "approved until " + until.UTC().Format(time.DateTime), ok && d.clock().Before(until)
+}
+
+// approvals lists what is approved of now, in order.
+func (d *desk) approvals() (all []Approval) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.approved, func(_ string, until time.Time) bool { return !d.clock().Before(until) })
+	for _, destination := range slices.Sorted(maps.Keys(d.approved)) {
+		all = append(all, Approval{destination, d.approved[destination]})
+	}
+	return all
 }
 
 // questions lists what waits, the oldest first.
@@ -141,8 +194,8 @@ func (p *Perimeter) Pending(id string) ([]Question, error) {
 	return g.desk.questions(), nil
 }
 
-// Answer answers a question of a sandbox. It is fault.NotFound if nobody waits
-// for that destination.
+// Answer answers a question of a sandbox, or takes an approval back. It is
+// fault.NotFound if nobody waits for that destination and nothing is approved.
 func (p *Perimeter) Answer(ctx context.Context, id, destination string, a Answer) error {
 	g, err := p.gate(id)
 	if err != nil {
@@ -151,8 +204,23 @@ func (p *Perimeter) Answer(ctx context.Context, id, destination string, a Answer
 	if err := g.desk.answer(destination, a); err != nil {
 		return err
 	}
-	p.cfg.Event(ctx, "egress.answered", id, map[string]string{
+	g.answered(ctx, destination, a)
+	return nil
+}
+
+func (g *gate) answered(ctx context.Context, destination string, a Answer) {
+	g.p.cfg.Event(ctx, "egress.answered", g.id, map[string]string{
 		"destination": destination, "allow": fmt.Sprint(a.Allow), "for": a.For.String(),
 	})
-	return nil
+}
+
+// settle lets those go on who wait for what the policy allows by now.
+func (g *gate) settle(ctx context.Context) {
+	settled := g.desk.settle(func(destination string) bool {
+		to, err := policy.ParseDestination(destination)
+		return err == nil && g.policy.Load().Decide(to).Action == policy.Allow
+	})
+	for _, destination := range settled {
+		g.answered(ctx, destination, Answer{Allow: true})
+	}
 }

@@ -2,19 +2,16 @@ package egress
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"bulkhead/internal/durable"
 	"bulkhead/internal/egress/binding"
 	"bulkhead/internal/egress/budget"
 	"bulkhead/internal/egress/learn"
@@ -23,17 +20,6 @@ import (
 	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/egress/proxy"
 	"bulkhead/internal/network"
-)
-
-// The files of a gate.
-const (
-	policyFile = "policy.yaml"
-	namesFile  = "names.json"
-	// budgetsFile holds what was counted, at most budgetsKept old.
-	budgetsFile = "budgets.json"
-	budgetsKept = 5 * time.Second
-	learnedFile = "learned.json"
-	bindingFile = "binding.json"
 )
 
 // gate is the perimeter of one sandbox.
@@ -57,6 +43,10 @@ type gate struct {
 	// terminated counts the connections whose TLS ends here.
 	terminated atomic.Int64
 
+	// changing is held while the policy is changed, writing while a file is
+	// written. changing comes first.
+	changing, writing sync.Mutex
+
 	mu   sync.Mutex
 	link *Link // guarded by mu; nil while no machine runs
 	// given is what the guest has of it since this daemon was started; guarded
@@ -64,11 +54,8 @@ type gate struct {
 	given binding.Trust
 }
 
-// load reads a gate from its folder, and makes one that is not there.
+// load reads a gate from its folder. One that has none has the default policy.
 func (p *Perimeter) load(id string) (*gate, error) {
-	if err := os.MkdirAll(p.dir(id), 0o700); err != nil {
-		return nil, err
-	}
 	g := &gate{p: p, id: id, log: p.cfg.Log.With("sandbox", id), ledger: ledger.New(p.cfg.Clock), budgets: budget.New(p.cfg.Clock), desk: newDesk(p.cfg.Clock, p.cfg.AskLimit), table: names.NewTable(), news: make(chan struct{}, 1)}
 	g.policy.Store(p.cfg.Default)
 	switch doc, err := os.ReadFile(g.path(policyFile)); {
@@ -95,40 +82,6 @@ func (p *Perimeter) load(id string) (*gate, error) {
 		}
 	}
 	return g, nil
-}
-
-func (g *gate) path(file string) string { return filepath.Join(g.p.dir(g.id), file) }
-
-func (g *gate) setPolicy(ctx context.Context, to *policy.Policy) error {
-	if err := g.checkSecrets(to); err != nil {
-		return err
-	}
-	if err := g.keepPolicy(to); err != nil {
-		return err
-	}
-	if l := g.current(); l != nil {
-		l.proxy.Recheck()
-	}
-	return g.entrust(ctx)
-}
-
-func (g *gate) keepPolicy(to *policy.Policy) error {
-	if err := durable.WriteFile(g.path(policyFile), to.Marshal(), 0o600); err != nil {
-		return err
-	}
-	g.policy.Store(to)
-	return nil
-}
-
-// keepNames writes the table, so that a name keeps its stand-in for good.
-func (g *gate) keepNames() {
-	b, err := json.Marshal(g.table)
-	if err == nil {
-		err = durable.WriteFile(g.path(namesFile), b, 0o600)
-	}
-	if err != nil {
-		g.log.Warn("stand-ins are not kept", "err", err)
-	}
 }
 
 func (g *gate) current() *Link {
@@ -187,7 +140,7 @@ func (g *gate) decide(ctx context.Context, to proxy.Destination) proxy.Verdict {
 		return proxy.Verdict{Allow: v.Action == policy.Allow, Rule: v.Rule}
 	}
 	allow, words := g.desk.ask(ctx, to.String(), func() {
-		g.p.cfg.Event(ctx, "egress.asked", g.id, map[string]string{"destination": to.String(), "rule": v.Rule})
+		g.event("egress.asked", map[string]string{"destination": to.String(), "rule": v.Rule})
 		g.log.WarnContext(ctx, "egress waits for an answer: bulkhead egress pending", "op", "egress")
 	})
 	if allow {
@@ -310,33 +263,6 @@ func (g *gate) limited() (all []budget.Scope) {
 	return all
 }
 
-// keep writes what was counted and learned, every so often and at the end.
-func (g *gate) keep(ctx context.Context) error {
-	tick := time.NewTicker(budgetsKept)
-	defer tick.Stop()
-	for {
-		if err := errors.Join(g.write(budgetsFile, g.budgets.Keep), g.write(learnedFile, g.learned.Keep)); err != nil {
-			g.log.Warn("egress counts are not kept", "err", err)
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// write writes what is news.
-func (g *gate) write(file string, news func() ([]byte, error)) error {
-	b, err := news()
-	if b == nil || err != nil {
-		return err
-	}
-	return durable.WriteFile(g.path(file), b, 0o600)
-}
-
 // event records something that a guest does as often as it likes. Events are
 // kept for good, so there are so many of a kind in an hour; how many more there
 // were is recorded with the next.
@@ -364,11 +290,14 @@ type State struct {
 	Uses    []ledger.Use
 	Denials []ledger.Denial
 	Budgets []budget.Left
+	// Approved are destinations that the operator was asked about, and until when
+	// they may be talked to.
+	Approved []Approval
 }
 
 func (g *gate) state() (s State, err error) {
 	s.Uses, s.Denials = g.ledger.Read()
-	s.Budgets = g.budgets.Read(g.limited())
+	s.Budgets, s.Approved = g.budgets.Read(g.limited()), g.desk.approvals()
 	if l := g.current(); l != nil {
 		s.Dropped, err = l.net.Dropped()
 	}

@@ -97,11 +97,28 @@ func New(cfg Config) *Perimeter {
 	return &Perimeter{cfg: cfg, room: proxy.NewRoom(cfg.Descriptors), gates: map[string]*gate{}}
 }
 
-// gate returns the gate of a sandbox. A sandbox without one gets one with the
-// default policy. id has been checked by the pool: it is no path.
+// gate returns the gate of a sandbox. One that has nothing here, or not any more,
+// has one with the default policy of which nothing stays. id has been checked by
+// the pool: it is no path.
 func (p *Perimeter) gate(id string) (*gate, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.known(id)
+}
+
+// make is gate for a sandbox that is to have one.
+func (p *Perimeter) make(id string) (*gate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := os.MkdirAll(p.dir(id), 0o700); err != nil {
+		return nil, fmt.Errorf("egress of %s: %w", id, err)
+	}
+	return p.known(id)
+}
+
+// known returns the gate of a sandbox, and remembers it if there is anything to
+// it. The caller holds mu.
+func (p *Perimeter) known(id string) (*gate, error) {
 	if g, ok := p.gates[id]; ok {
 		return g, nil
 	}
@@ -109,14 +126,16 @@ func (p *Perimeter) gate(id string) (*gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("egress of %s: %w", id, err)
 	}
-	p.gates[id] = g
+	if _, err := os.Stat(p.dir(id)); err == nil {
+		p.gates[id] = g
+	}
 	return g, nil
 }
 
 // Open makes the network of a machine that is about to start, and serves it
 // until Close of the link. The machine's tap belongs to the link.
 func (p *Perimeter) Open(ctx context.Context, id string) (*Link, error) {
-	g, err := p.gate(id)
+	g, err := p.make(id)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +145,7 @@ func (p *Perimeter) Open(ctx context.Context, id string) (*Link, error) {
 // Attach serves the network of a machine that an earlier daemon started. It is
 // fs.ErrNotExist if there is none.
 func (p *Perimeter) Attach(ctx context.Context, id string) (*Link, error) {
-	g, err := p.gate(id)
+	g, err := p.make(id)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +154,7 @@ func (p *Perimeter) Attach(ctx context.Context, id string) (*Link, error) {
 
 // Isolate has a machine that is about to be made talk to nobody.
 func (p *Perimeter) Isolate(_ context.Context, id string) error {
-	g, err := p.gate(id)
+	g, err := p.make(id)
 	if err != nil {
 		return err
 	}
@@ -149,7 +168,7 @@ func (p *Perimeter) Inherit(_ context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	g, err := p.gate(to)
+	g, err := p.make(to)
 	if err != nil {
 		return err
 	}
@@ -211,15 +230,24 @@ func (p *Perimeter) Policy(id string) (*policy.Policy, error) {
 // SetPolicy puts a policy in force at once, and closes the connections that
 // it forbids.
 func (p *Perimeter) SetPolicy(ctx context.Context, id string, to *policy.Policy) error {
-	g, err := p.gate(id)
+	return p.ChangePolicy(ctx, id, func(*policy.Policy) (*policy.Policy, error) { return to, nil })
+}
+
+// ChangePolicy is SetPolicy with what change makes of the policy in force. Those
+// who change it at the same time do so one after the other. A secret that the
+// policy names already may be missing, and so may one that is removed later.
+func (p *Perimeter) ChangePolicy(ctx context.Context, id string, change func(*policy.Policy) (*policy.Policy, error)) error {
+	g, err := p.make(id)
 	if err != nil {
 		return err
 	}
-	if err := g.setPolicy(ctx, to); err != nil {
-		return fmt.Errorf("set egress policy of %s: %w", id, err)
+	to, err := g.change(change)
+	if err != nil {
+		return err
 	}
 	p.cfg.Event(ctx, "egress.policy", id, map[string]string{"default": string(to.Default)})
-	return nil
+	g.settle(ctx)
+	return g.entrust(ctx)
 }
 
 // Test says what would happen to a connection.
@@ -228,7 +256,11 @@ func (p *Perimeter) Test(id string, to policy.Destination) (policy.Verdict, erro
 	if err != nil {
 		return policy.Verdict{}, err
 	}
-	return g.policy.Load().Decide(to), nil
+	v := g.policy.Load().Decide(to)
+	if words, ok := g.desk.approves(proxy.Destination(to).String()); ok && v.Action == policy.Ask {
+		v.Action, v.Rule = policy.Allow, v.Rule+", "+words
+	}
+	return v, nil
 }
 
 // State returns what became of a policy.

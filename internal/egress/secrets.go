@@ -23,10 +23,20 @@ const maxTerminated = 100
 // entrustLimit bounds how long a guest may take to install what it is given.
 const entrustLimit = 30 * time.Second
 
-// checkSecrets says which secret of a policy there is not.
+// checkSecrets says which secret of a policy there is not. One that the policy in
+// force names as well was there once: what else changes does not wait for it.
 func (g *gate) checkSecrets(p *policy.Policy) error {
+	named := map[string]bool{}
+	for _, r := range g.policy.Load().Rules {
+		for _, s := range r.Secrets {
+			named[s.Name] = true
+		}
+	}
 	for _, r := range p.Rules {
 		for _, s := range r.Secrets {
+			if named[s.Name] {
+				continue
+			}
 			if _, err := g.p.cfg.Secret(s.Name); err != nil {
 				return fault.New(fault.Invalid, "rule for %s: %w", r.Name, err)
 			}
@@ -129,6 +139,11 @@ func (g *gate) notice(to proxy.Destination, n inject.Notice) {
 	case "refused":
 		g.deny(to.String(), g.verdict(to).Rule, "a request for another host, or of a kind that is not passed on")
 	case "missing":
+		for _, s := range g.verdict(to).Secrets {
+			if _, err := g.p.cfg.Secret(s.Name); err != nil {
+				n.Secret = s.Name
+			}
+		}
 		g.deny(to.String(), g.verdict(to).Rule, "its secret is not set")
 	case "echoed":
 		g.log.Warn("a host has sent a secret back; the guest got asterisks", "destination", to.String(), "secret", n.Secret)

@@ -140,18 +140,26 @@ func onThread(f func() error) error {
 
 // do runs f inside the namespace.
 func (l *Link) do(f func() error) error {
-	l.mu.Lock()
-	ns := l.ns
-	l.mu.Unlock()
-	if ns == nil {
-		return net.ErrClosed
-	}
 	return onThread(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("enter namespace: %w", err)
+		if err := l.enter(); err != nil {
+			return err
 		}
 		return f()
 	})
+}
+
+// enter brings this thread into the namespace. It holds the lock meanwhile: the
+// number of a file that is closed may be another machine's at once.
+func (l *Link) enter() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ns == nil {
+		return net.ErrClosed
+	}
+	if err := unix.Setns(int(l.ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter namespace: %w", err)
+	}
+	return nil
 }
 
 // Names opens the sockets at which the guest asks for names.

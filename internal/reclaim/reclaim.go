@@ -10,12 +10,13 @@
 // and what is asked of it. A guest can only look busier than it is.
 //
 // reclaim must not know how any of this is done. A Keeper belongs to one
-// goroutine.
+// goroutine, but End may be called by another.
 package reclaim
 
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"bulkhead/internal/sandbox/schedule"
@@ -27,6 +28,11 @@ const Every = 10 * time.Second
 // EveryEnd is how often a Keeper should look for sandboxes that have had their
 // time.
 const EveryEnd = time.Second
+
+// atOnce is how many machines are looked after at once: one that does not answer
+// takes half a minute, which the others need not wait for, but one that is written
+// out has the disk busy.
+const atOnce = 4
 
 // idleShare is how much of one CPU the VMM of an idle machine may take. A
 // Debian guest at rest takes 0.5 %, measured under a translator.
@@ -115,31 +121,60 @@ type seen struct {
 	still bool
 }
 
-// Look looks once at every sandbox, and does what is due.
+// Look looks once at every sandbox, and does what is due, for some at once.
 func (k *Keeper) Look(ctx context.Context) {
 	now := k.Clock()
 	before := k.seen
 	k.seen = map[string]*seen{}
+	var all []func()
 	for _, m := range k.Sandboxes.Tended(ctx) {
-		switch {
-		case !m.Schedule.Expires.IsZero() && !now.Before(m.Schedule.Expires):
-			k.try(ctx, stays, m.ID, k.Sandboxes.Expire)
-		case m.Running:
-			k.tend(ctx, now, m, k.see(before[m.ID], m, now))
-		case m.Suspended:
-			k.tendSuspended(ctx, now, m, before[m.ID])
-		case m.Paused && (m.Schedule.WakesSince(m.Snapshot, now) || m.Schedule.KeepAlive && !k.looked):
-			k.try(ctx, "machine is not woken", m.ID, k.Sandboxes.Wake)
-		}
+		all = append(all, k.due(ctx, now, m, before[m.ID]))
 	}
 	k.looked = true
+	sideBySide(all)
+}
+
+// sideBySide calls all of these, a few at once.
+func sideBySide(all []func()) {
+	places := make(chan struct{}, atOnce)
+	var called sync.WaitGroup
+	for _, f := range all {
+		places <- struct{}{}
+		called.Go(func() {
+			f()
+			<-places
+		})
+	}
+	called.Wait()
+}
+
+// due returns what looks after a machine; s is what was known of it.
+func (k *Keeper) due(ctx context.Context, now time.Time, m Tended, s *seen) func() {
+	switch {
+	case !m.Schedule.Expires.IsZero() && !now.Before(m.Schedule.Expires):
+		return func() { k.try(ctx, stays, m.ID, k.Sandboxes.Expire) }
+	case m.Running:
+		s = k.see(s, m, now)
+		return func() { k.tend(ctx, now, m, s) }
+	case m.Suspended:
+		if s == nil { // an earlier daemon has stopped it
+			s = &seen{busy: now, at: now, changed: true}
+		}
+		k.seen[m.ID] = s
+		return func() { k.tendSuspended(ctx, now, m, s) }
+	case m.Paused && (m.Schedule.WakesSince(m.Snapshot, now) || m.Schedule.KeepAlive && !k.looked):
+		return func() { k.try(ctx, "machine is not woken", m.ID, k.Sandboxes.Wake) }
+	}
+	return func() {}
 }
 
 // End does what is due with the sandboxes that have had their time.
 func (k *Keeper) End(ctx context.Context) {
+	var all []func()
 	for _, id := range k.Sandboxes.Ended(k.Clock()) {
-		k.try(ctx, stays, id, k.Sandboxes.Expire)
+		all = append(all, func() { k.try(ctx, stays, id, k.Sandboxes.Expire) })
 	}
+	sideBySide(all)
 }
 
 // stays is what is said of a sandbox that does not end.
@@ -213,13 +248,9 @@ func (k *Keeper) balloon(ctx context.Context, m Tended, s *seen, idle time.Durat
 	}
 }
 
-// tendSuspended looks after a machine that stands still in memory; s is what
-// was known of it. What is due has it go on.
+// tendSuspended looks after a machine that stands still in memory. What is due has
+// it go on.
 func (k *Keeper) tendSuspended(ctx context.Context, now time.Time, m Tended, s *seen) {
-	if s == nil { // an earlier daemon has stopped it
-		s = &seen{busy: now, at: now, changed: true}
-	}
-	k.seen[m.ID] = s
 	wakes := m.Schedule.WakesSince(s.at, now)
 	s.use, s.at, s.still = m.Use, now, true
 	k.snapshot(ctx, now, m, s)

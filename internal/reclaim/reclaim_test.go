@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bulkhead/internal/reclaim"
@@ -269,4 +270,32 @@ func TestEnd(t *testing.T) {
 	if want := []string{"00:01 expire"}; !slices.Equal(w.done, want) {
 		t.Errorf("done is %v, want %v", w.done, want)
 	}
+}
+
+// two has two machines of which a snapshot is due; that of the first takes until
+// that of the second has been taken.
+type two struct {
+	reclaim.Sandboxes
+	second chan struct{}
+}
+
+func (two) Tended(context.Context) []reclaim.Tended {
+	every := schedule.Schedule{Every: time.Minute}
+	return []reclaim.Tended{{ID: "i1", Running: true, Schedule: every}, {ID: "i2", Running: true, Schedule: every}}
+}
+
+func (s two) Snapshot(_ context.Context, id string, _ schedule.Keep) error {
+	if id == "i2" {
+		close(s.second)
+	}
+	<-s.second
+	return nil
+}
+
+// A machine that keeps us waiting keeps no other from being looked after.
+func TestNobodyWaitsForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &reclaim.Keeper{Sandboxes: two{second: make(chan struct{})}, Clock: time.Now, Short: func() bool { return false }, Log: slog.New(slog.DiscardHandler)}
+		k.Look(t.Context())
+	})
 }

@@ -37,6 +37,9 @@ type box struct {
 	// leaving counts the removals that wait; guarded by mu.
 	leaving int
 
+	// first is what the owner begins with; nil for nothing.
+	first func(context.Context)
+
 	// knocked is closed when the network has something for a suspended machine;
 	// unwatch ends the wait for it. Only the owner uses them.
 	knocked <-chan struct{}
@@ -52,6 +55,9 @@ type box struct {
 	// keeping has those who make a snapshot of what a rollback left. Only the
 	// owner adds to it and waits for it.
 	keeping sync.WaitGroup
+	// kept is closed once the latest of them has done so; nil before the first;
+	// guarded by mu.
+	kept <-chan struct{}
 }
 
 // job is one request to the owner.
@@ -59,8 +65,12 @@ type job struct {
 	event lifecycle.Event
 	// reason says why, for what nobody has asked for.
 	reason string
-	run    func(context.Context) error
-	done   chan error // receives exactly one value; buffered
+	// fits says at its turn whether it is still to be done; nil for always. What
+	// was so when it was asked for may not be any more.
+	fits func(Record) error
+	// run does it; nil for what is done once fits was asked, whatever the state.
+	run  func(context.Context) error
+	done chan error // receives exactly one value; buffered
 }
 
 func newBox(m *Manager, rec Record, l *live.Machine) *box {
@@ -76,6 +86,9 @@ func newBox(m *Manager, rec Record, l *live.Machine) *box {
 // serve applies requests and the end of the VMM in the order in which they
 // come, until the sandbox is gone or ctx ends. It leaves the VMM running.
 func (b *box) serve(ctx context.Context) {
+	if b.first != nil {
+		b.first(ctx)
+	}
 	for {
 		select {
 		case j := <-b.queue:
@@ -121,6 +134,14 @@ func (b *box) hand(ctx context.Context, j job) error {
 }
 
 func (b *box) apply(ctx context.Context, j job) error {
+	if j.fits != nil {
+		if err := j.fits(b.record()); err != nil {
+			return err
+		}
+	}
+	if j.run == nil {
+		return nil
+	}
 	if err := b.room(ctx, j.event); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (m *Manager) forkPoint(ctx context.Context, source *box, ref string) (snap 
 	rec := source.record()
 	switch {
 	case ref != "":
-		snap, err = source.history().Find(ref)
+		snap, err = source.named(ctx, ref)
 	case rec.State == lifecycle.Paused:
 		snap, err = m.Machines.Pool.Snapshot(rec.Head)
 	default:

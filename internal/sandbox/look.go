@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/look"
 )
 
@@ -16,7 +18,7 @@ func (m *Manager) Look(ctx context.Context, ref, snapRef string, frozen bool) (*
 	if err != nil {
 		return nil, err
 	}
-	s, err := b.history().Find(snapRef)
+	s, err := b.named(ctx, snapRef)
 	if err != nil {
 		return nil, err
 	}
@@ -41,5 +43,25 @@ func (m *Manager) look(ctx context.Context, s pool.Snapshot, frozen bool) (*look
 	if err := m.loadable(ctx, s); err != nil {
 		return nil, err
 	}
-	return look.Looker{Machines: m.Machines}.Open(ctx, s, frozen)
+	ended, err := m.admitLook(s)
+	if err != nil {
+		return nil, fmt.Errorf("bring up snapshot %s: %w", s.ID, err)
+	}
+	return look.Looker{Machines: m.Machines, Ended: ended}.Open(ctx, s, frozen)
+}
+
+// admitLook counts a machine that looks into a snapshot, until ended, if the host
+// has room for it.
+func (m *Manager) admitLook(s pool.Snapshot) (ended func(), err error) {
+	size := live.Size{CPUs: s.CPUs, MemoryMiB: s.MemoryMiB}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.Limits.Start(m.taken(), size); err != nil {
+		return nil, err
+	}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.looks.Leave(s.Sandbox, size)
+	}, m.looks.Enter(s.Sandbox, size)
 }

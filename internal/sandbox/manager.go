@@ -19,6 +19,7 @@ import (
 	"bulkhead/internal/sandbox/lease"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/look"
 	"bulkhead/internal/sandbox/name"
 )
 
@@ -47,14 +48,15 @@ type Manager struct {
 	closeup sync.Once
 
 	mu    sync.Mutex
-	boxes map[ID]*box // guarded by mu
+	boxes map[ID]*box   // guarded by mu
+	looks look.Visitors // guarded by mu
 }
 
 // New returns a Manager without sandboxes; Recover fills it with those that
 // are recorded.
 func New(p Parts) *Manager {
 	life, stop := context.WithCancel(context.Background())
-	return &Manager{Parts: p, closing: make(chan struct{}), life: life, stop: stop, boxes: map[ID]*box{}}
+	return &Manager{Parts: p, closing: make(chan struct{}), life: life, stop: stop, boxes: map[ID]*box{}, looks: look.Visitors{}}
 }
 
 // Close takes no further requests, waits for those under way until ctx ends,
@@ -81,9 +83,8 @@ func (m *Manager) Close(ctx context.Context) error {
 // quiesce waits until no owner has a request under way.
 func (m *Manager) quiesce() {
 	for _, b := range m.list() {
-		// An owner that takes this has nothing else to do; the event fits no
-		// state, so it changes nothing.
-		j := job{event: "", done: make(chan error, 1)}
+		// An owner that takes this has nothing else to do.
+		j := job{done: make(chan error, 1)}
 		select {
 		case b.queue <- j:
 			<-j.done
@@ -210,11 +211,15 @@ func (m *Manager) reserve(rec Record) (*box, error) {
 	return b, nil
 }
 
-// taken is what all sandboxes take of the host. mu is held.
+// taken is what all sandboxes take of the host, and those who look into their
+// past. mu is held.
 func (m *Manager) taken() (t capacity.Taken) {
 	for _, b := range m.boxes {
 		rec := b.record()
 		t.Add(rec.State == lifecycle.Creating || rec.State.Live(), rec.Size)
+	}
+	for _, of := range m.looks {
+		t.Start(of...)
 	}
 	return t
 }
@@ -224,6 +229,20 @@ func (m *Manager) roomFor(size live.Size) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.Limits.Start(m.taken(), size)
+}
+
+// resize makes a sandbox that was reserved without a size one of that size, if the
+// host has room for it.
+func (m *Manager) resize(b *box, size live.Size) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.Limits.Start(m.taken(), size); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rec.Size = size
+	return nil
 }
 
 // own starts the goroutine that owns b.
@@ -363,30 +382,21 @@ func (m *Manager) Rollback(ctx context.Context, ref, snapRef string, discard boo
 	if err != nil {
 		return r, err
 	}
-	if r.Snapshot, err = b.history().Find(snapRef); err != nil {
+	if r.Snapshot, err = b.named(ctx, snapRef); err != nil {
 		return r, err
 	}
 	if err := m.loadable(ctx, r.Snapshot); err != nil {
 		return r, err
 	}
-	was := b.record()
-	err = b.do(ctx, lifecycle.Rollback, func(ctx context.Context) (err error) {
-		switch {
-		case discard:
-			r.Lost = "it was not to be"
-		case was.State == lifecycle.Held:
-			r.Lost = "the pool is full"
-		case was.State == lifecycle.Paused:
-			r.Kept = was.Head
-		default:
-			var p *past
-			if p, r.Lost = b.salvage(ctx); p != nil {
-				r.Kept = p.draft.ID()
-				defer b.keep(ctx, p)
-			}
-		}
-		r.Took, err = b.rollback(ctx, r.Snapshot)
-		return err
+	var was Record
+	err = b.hand(ctx, job{
+		event: lifecycle.Rollback,
+		fits: func(rec Record) error { // no machine is ended for a snapshot that has been removed by its turn
+			was = rec
+			_, err := b.history().Find(string(r.Snapshot.ID))
+			return err
+		},
+		run: func(ctx context.Context) error { return b.rollBack(ctx, was, &r, discard) },
 	})
 	r.Sandbox = b.view()
 	return r, err
@@ -397,7 +407,7 @@ func (m *Manager) loadable(ctx context.Context, s pool.Snapshot) error {
 	if err := m.Machines.Pool.Verify(ctx, s.ID); err != nil {
 		return err
 	}
-	if err := m.Fits(ctx, s.Version); err != nil {
+	if err := m.Machines.Fits(ctx, s.Version); err != nil {
 		return fmt.Errorf("snapshot %s: %w", s.ID, err)
 	}
 	return nil
@@ -430,8 +440,13 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	return m.removeIf(ctx, b, nil)
+}
+
+// removeIf removes a sandbox if that still fits at its turn; nil fits always.
+func (m *Manager) removeIf(ctx context.Context, b *box, fits func(Record) error) error {
 	defer b.interrupt()()
-	if err := b.do(ctx, lifecycle.Remove, b.remove); err != nil {
+	if err := b.hand(ctx, job{event: lifecycle.Remove, fits: fits, run: b.remove}); err != nil {
 		return err
 	}
 	m.forget(b) // its owner does too, but maybe later

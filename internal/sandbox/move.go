@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/name"
@@ -30,22 +29,6 @@ func (m *Manager) Export(ctx context.Context, ref, snapRef string, f func(dir st
 	return b.about("export", err)
 }
 
-// Fits says why a machine that can be loaded by that version cannot be loaded
-// here; nil if it can.
-func (m *Manager) Fits(ctx context.Context, version map[string]string) error {
-	v, err := m.Machines.Driver.Version(ctx)
-	if err != nil {
-		return err
-	}
-	for key, want := range live.Facts(v) {
-		if got := version[key]; got != want {
-			return fault.New(fault.Unsupported, "it was made with %s %.60q, this host has %q", key, got, want).
-				Hint("run the daemon with what it was made with")
-		}
-	}
-	return nil
-}
-
 // Cargo is what a sandbox is made of that comes from elsewhere.
 type Cargo struct {
 	// Fill lays down the files that Export has shown.
@@ -59,6 +42,9 @@ type Cargo struct {
 func (m *Manager) Import(ctx context.Context, rec Record, c Cargo) (Record, error) {
 	if err := errors.Join(name.Check("sandbox", rec.Name), name.CheckVariables(rec.Identity.Env, rec.Metadata)); err != nil {
 		return Record{}, err
+	}
+	if !rec.Schedule.Expires.After(m.Clock()) { // its time was over where it came from, and it is wanted all the same
+		rec.Schedule = rec.Schedule.Endless()
 	}
 	b, err := m.reserve(rec)
 	if err != nil {
@@ -84,13 +70,16 @@ func (m *Manager) importInto(ctx context.Context, b *box, c Cargo) error {
 		meta.Sandbox, meta.Name, meta.Parent, meta.Cause = string(rec.ID), "", "", causeImport
 	})
 	if err == nil {
-		err = m.Fits(ctx, snap.Version)
+		err = m.Machines.Fits(ctx, snap.Version)
+	}
+	if err == nil {
+		err = m.resize(b, live.Size{CPUs: snap.CPUs, MemoryMiB: snap.MemoryMiB})
 	}
 	if err == nil {
 		b.mu.Lock()
-		b.rec.Size, b.rec.DiskMiB, b.rec.Head = live.Size{CPUs: snap.CPUs, MemoryMiB: snap.MemoryMiB}, int(snap.DiskBytes>>20), snap.ID
+		b.rec.DiskMiB, b.rec.Head = int(snap.DiskBytes>>20), snap.ID
 		b.mu.Unlock()
-		err = errors.Join(m.roomFor(b.record().Size), c.Ready(rec.ID))
+		err = c.Ready(rec.ID)
 	}
 	if err != nil {
 		return errors.Join(err, m.discard(context.WithoutCancel(ctx), rec.ID))

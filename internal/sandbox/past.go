@@ -3,7 +3,9 @@ package sandbox
 import (
 	"context"
 
+	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
+	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/schedule"
 )
 
@@ -36,19 +38,71 @@ func (b *box) salvage(ctx context.Context) (p *past, lost string) {
 	return &past{draft, b.meta("", CauseBeforeRollback)}, ""
 }
 
+// rollBack rolls a machine back to r.Snapshot, and keeps what it was unless that is
+// to be given up. It fills in r.
+func (b *box) rollBack(ctx context.Context, was Record, r *RolledBack, discard bool) (err error) {
+	switch {
+	case discard:
+		r.Lost = "it was not to be"
+	case was.State == lifecycle.Held:
+		r.Lost = "the pool is full"
+	case was.State == lifecycle.Paused:
+		r.Kept = was.Head
+	default:
+		var p *past
+		if p, r.Lost = b.salvage(ctx); p != nil {
+			r.Kept = p.draft.ID()
+			defer b.keep(ctx, p)
+		}
+	}
+	r.Took, err = b.rollback(ctx, r.Snapshot)
+	return err
+}
+
 // keep makes a past a snapshot, while the machine goes on already.
 func (b *box) keep(ctx context.Context, p *past) {
 	ctx = context.WithoutCancel(ctx)
+	kept := make(chan struct{})
+	b.mu.Lock()
+	b.kept = kept
+	b.mu.Unlock()
 	b.keeping.Go(func() {
-		_, err := b.m.Machines.Commit(ctx, p.draft, p.meta)
-		if err == nil {
-			err = b.history().Thin(ctx, CauseBeforeRollback, schedule.Keep{Last: keepPasts}, b.record().Head)
-		}
-		if err != nil {
+		defer close(kept)
+		if _, err := b.m.Machines.Commit(ctx, p.draft, p.meta); err != nil {
 			b.log.WarnContext(ctx, "what a rollback left is not kept", "err", err)
 		}
 		if err := p.draft.Discard(ctx); err != nil {
 			b.log.WarnContext(ctx, "snapshot draft not discarded", "err", err)
 		}
+		b.m.owners.Go(b.thinPasts)
 	})
+}
+
+// thinPasts removes older pasts. The owner does it, at its turn: a rollback may be
+// about to go back to one.
+func (b *box) thinPasts() {
+	ctx := b.m.life
+	err := b.hand(ctx, job{fits: func(rec Record) error {
+		return b.history().Thin(ctx, CauseBeforeRollback, schedule.Keep{Last: keepPasts}, rec.Head)
+	}})
+	if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Unavailable) && ctx.Err() == nil { // it is gone, or we are
+		b.log.WarnContext(ctx, "what earlier rollbacks left stays", "err", err)
+	}
+}
+
+// named finds a snapshot, also a past that is being kept: its id has been told.
+func (b *box) named(ctx context.Context, ref string) (pool.Snapshot, error) {
+	s, err := b.history().Find(ref)
+	b.mu.Lock()
+	kept := b.kept
+	b.mu.Unlock()
+	if kept == nil || !fault.Is(err, fault.NotFound) {
+		return s, err
+	}
+	select {
+	case <-kept:
+	case <-ctx.Done():
+		return s, ctx.Err()
+	}
+	return b.history().Find(ref)
 }

@@ -20,6 +20,8 @@ type PauseSpec struct {
 	Cold bool
 	// UntilBoot has it resumed once the host has started again.
 	UntilBoot bool
+	// over means that it had its time, which does not end again.
+	over bool
 }
 
 // Pause writes a running machine out and ends its VMM: nothing of it is left on
@@ -35,12 +37,15 @@ func (m *Manager) PauseIdle(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	return b.do(ctx, lifecycle.Pause, func(ctx context.Context) error {
-		if b.used.Open() > 0 {
-			b.settle(ctx, lifecycle.Ended, "")
-			return fault.New(fault.WrongState, "sandbox %s is in use", b.record().Name)
-		}
-		return b.pause(ctx, PauseSpec{})
+	return b.hand(ctx, job{
+		event: lifecycle.Pause,
+		fits: func(rec Record) error {
+			if b.used.Open() > 0 {
+				return fault.New(fault.WrongState, "sandbox %s is in use", rec.Name)
+			}
+			return nil
+		},
+		run: func(ctx context.Context) error { return b.pause(ctx, PauseSpec{}) },
 	})
 }
 
@@ -75,23 +80,33 @@ func (m *Manager) Wake(ctx context.Context, ref string) error {
 	return b.wake(ctx)
 }
 
-func (b *box) wake(ctx context.Context) error {
-	rec := b.record()
-	event, do := lifecycle.Resume, func(ctx context.Context) error { return b.resume(ctx, ResumeSpec{}) }
-	switch rec.State {
-	case lifecycle.Suspending, lifecycle.Suspended:
-		event, do = lifecycle.Wake, b.goOn
-	case lifecycle.Pausing, lifecycle.Paused, lifecycle.Resuming:
-	default:
-		return nil
+// maxWakes is how often a machine is woken for one request: it may come into
+// another state before each turn.
+const maxWakes = 3
+
+func (b *box) wake(ctx context.Context) (err error) {
+	resume := job{
+		event: lifecycle.Resume,
+		fits: func(rec Record) error {
+			if rec.State == lifecycle.Paused && rec.Stay {
+				return fault.New(fault.WrongState, "sandbox %s is paused and stays so", rec.Name).Hint("%s", wayBack(rec))
+			}
+			return nil
+		},
+		run: func(ctx context.Context) error { return b.resume(ctx, ResumeSpec{}) },
 	}
-	if rec.State == lifecycle.Paused && rec.Stay {
-		return fault.New(fault.WrongState, "sandbox %s is paused and stays so", rec.Name).Hint("%s", wayBack(rec))
-	}
-	err := b.do(ctx, event, do)
-	var r *lifecycle.RefusedError
-	if errors.As(err, &r) && r.State == lifecycle.Running {
-		return nil // somebody else was faster
+	for range maxWakes {
+		switch b.record().State {
+		case lifecycle.Suspending, lifecycle.Suspended:
+			err = b.hand(ctx, job{event: lifecycle.Wake, run: b.goOn})
+		case lifecycle.Pausing, lifecycle.Paused, lifecycle.Resuming:
+			err = b.hand(ctx, resume)
+		default:
+			return nil
+		}
+		if !errors.As(err, new(*lifecycle.RefusedError)) {
+			return err
+		}
 	}
 	return err
 }
@@ -114,6 +129,9 @@ func (b *box) pause(ctx context.Context, spec PauseSpec) (err error) {
 	b.mu.Lock()
 	b.rec.Head, b.rec.Cold, b.rec.Stay = snap.ID, spec.Cold, spec.Stay || rec.Lease.Stays() || spec.Cold
 	b.rec.Returns, b.rec.Schedule = spec.UntilBoot, rec.Lease.Suspend(b.rec.Schedule)
+	if spec.over {
+		b.rec.Schedule = b.rec.Schedule.Endless()
+	}
 	b.mu.Unlock()
 	b.took(snap.Created)
 	b.settle(ctx, lifecycle.WrittenOut, "")

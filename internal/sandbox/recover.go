@@ -124,10 +124,10 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record, was lifecycle.Stat
 			return true, err
 		}
 	}
-	m.own(b)
 	if rec.State == lifecycle.Running {
-		m.owners.Go(func() { b.thaw(log.With("op", "recover")) })
+		b.first = func(ctx context.Context) { b.thaw(ctx, log.With("op", "recover")) }
 	}
+	m.own(b)
 	return true, nil
 }
 
@@ -193,9 +193,9 @@ func (m *Manager) reattach(ctx context.Context, rec Record) (*live.Machine, stri
 }
 
 // thaw continues a machine that the last daemon may have left stopped or
-// frozen in the middle of a snapshot.
-func (b *box) thaw(log *slog.Logger) {
-	ctx := b.m.life
+// frozen in the middle of a snapshot. Its owner begins with that: to go on is
+// wrong in the middle of anything else. Nobody waits for the agent.
+func (b *box) thaw(ctx context.Context, log *slog.Logger) {
 	l := b.machine()
 	if l == nil {
 		return
@@ -204,9 +204,11 @@ func (b *box) thaw(log *slog.Logger) {
 		log.WarnContext(ctx, "machine not continued", "err", err)
 		return
 	}
-	if _, err := b.guest(ctx); err != nil && ctx.Err() == nil {
-		log.WarnContext(ctx, "guest does not answer", "err", err)
-	}
+	b.m.owners.Go(func() {
+		if _, err := b.guest(ctx); err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, "guest does not answer", "err", err)
+		}
+	})
 }
 
 // sweep has released what interrupted builds and looks left. Whatever

@@ -16,6 +16,7 @@ import (
 	"bulkhead/internal/pool"
 	"bulkhead/internal/pool/pooltest"
 	"bulkhead/internal/sandbox"
+	"bulkhead/internal/sandbox/capacity"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/vmm"
@@ -29,14 +30,22 @@ type vm struct {
 	vmm.Machine
 	kill sync.Once
 	done chan struct{}
+	// goesOn is closed when it may be continued; nil for at once.
+	goesOn chan struct{}
 }
 
 func (v *vm) PID() int                                { return 1 }
 func (v *vm) Guest(context.Context) (net.Conn, error) { return nil, nil }
-func (v *vm) Continue(context.Context) error          { return nil }
-func (v *vm) Balloon(context.Context, int) error      { return nil }
-func (v *vm) Done() <-chan struct{}                   { return v.done }
-func (v *vm) Exit() vmm.Exit                          { return vmm.Exit{Reason: "killed"} }
+func (v *vm) Continue(context.Context) error {
+	if v.goesOn != nil {
+		<-v.goesOn
+	}
+	return nil
+}
+func (v *vm) Stop(context.Context) error         { return errors.New("this machine is not to be stopped") }
+func (v *vm) Balloon(context.Context, int) error { return nil }
+func (v *vm) Done() <-chan struct{}              { return v.done }
+func (v *vm) Exit() vmm.Exit                     { return vmm.Exit{Reason: "killed"} }
 func (v *vm) Kill(context.Context) error {
 	v.kill.Do(func() { close(v.done) })
 	return nil
@@ -70,6 +79,7 @@ type silent struct {
 	call    string
 	reached chan struct{} // closed with that call
 	once    sync.Once
+	goOn    func() // has the VMM continued that was held
 }
 
 // session is one with a silent agent.
@@ -145,24 +155,81 @@ func withSilent(t *testing.T, call string, do func(*testing.T, *sandbox.Manager,
 // withSandbox is withSilent for one that an earlier daemon has left in a state.
 func withSandbox(t *testing.T, state lifecycle.State, call string, do func(*testing.T, *sandbox.Manager, *silent)) {
 	t.Helper()
+	rec := sandbox.Record{ID: "i1", Name: "web", State: state, Size: live.Size{CPUs: 1, MemoryMiB: 4}}
+	left{call: call}.on(t, rec, do)
+}
+
+// left is what an earlier daemon has left.
+type left struct {
+	// call is the one with which the agent goes silent.
+	call string
+	// held means that the VMM is not continued before the agent's goOn.
+	held bool
+	// storing is asked before a record is stored, unless it is nil.
+	storing func(sandbox.Record)
+	// before makes the pool what it is.
+	before func(*testing.T, *pool.Pool)
+	limits capacity.Limits
+	// isolating is asked before a machine is made that talks to nobody, unless it
+	// is nil.
+	isolating func()
+}
+
+// network is unconnected, and asks before it isolates.
+type network struct {
+	unconnected
+	isolating func()
+}
+
+func (n network) Isolate(context.Context, string) error {
+	if n.isolating != nil {
+		n.isolating()
+	}
+	return nil
+}
+
+// storing keeps a record in no store.
+type storing struct {
+	store
+	ask func(sandbox.Record)
+}
+
+func (s storing) Save(_ context.Context, r sandbox.Record) error {
+	if s.ask != nil {
+		s.ask(r)
+	}
+	return nil
+}
+
+// on calls do with a manager of one sandbox.
+func (l left) on(t *testing.T, rec sandbox.Record, do func(*testing.T, *sandbox.Manager, *silent)) {
+	t.Helper()
 	p := pooltest.New(t)
 	pooltest.Import(t, p, "i1")
+	if l.before != nil {
+		l.before(t, p)
+	}
 	runDir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		agent := &silent{call: call, reached: make(chan struct{})}
+		agent := &silent{call: l.call, reached: make(chan struct{})}
+		machine := &vm{done: make(chan struct{})}
+		if l.held {
+			machine.goesOn = make(chan struct{})
+			agent.goOn = func() { close(machine.goesOn) }
+		}
 		log := slog.New(slog.NewTextHandler(t.Output(), nil))
 		m := sandbox.New(sandbox.Parts{
 			Machines: &live.Runner{
-				Driver: driver{vm: &vm{done: make(chan struct{})}}, Pool: p, Journal: nothing{},
-				Network: unconnected{},
+				Driver: driver{vm: machine}, Pool: p, Journal: nothing{},
+				Network: network{isolating: l.isolating},
 				RunDir:  runDir, Clock: time.Now, Log: log,
 				Connect: func(ctx context.Context, _ net.Conn) (live.Guest, error) {
 					s := agent.connect().(session)
 					return s, s.on(ctx, "connect")
 				},
 			},
-			Templates: nothing{}, Events: nothing{}, Clock: time.Now, Log: log,
-			Store: store{{ID: "i1", Name: "web", State: state, Size: live.Size{CPUs: 1, MemoryMiB: 4}}},
+			Templates: nothing{}, Events: nothing{}, Limits: l.limits, Clock: time.Now, Log: log,
+			Store: storing{store{rec}, l.storing},
 		})
 		if err := m.Recover(t.Context(), false); err != nil {
 			t.Fatal(err)

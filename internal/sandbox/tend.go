@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"bulkhead/internal/fault"
@@ -81,29 +82,44 @@ func (b *box) change(ctx context.Context, f func(*Record)) error {
 	f(&b.rec)
 	rec := b.rec
 	b.mu.Unlock()
-	return b.m.Store.Save(ctx, rec)
+	return b.m.Store.Save(context.WithoutCancel(ctx), rec) // it is so already
 }
 
+// errNotOver is why what is done at the end of a sandbox's time is not done.
+var errNotOver = errors.New("its time is not over")
+
 // Expire does what is to be done with a sandbox that has had its time, if it
-// still has. That is over then: one that is woken after it runs on.
+// still has. That is over then: one that is woken after it runs on. One that is on
+// its way, or held, is left for later.
 func (m *Manager) Expire(ctx context.Context, ref string) error {
 	b, err := m.find(ref)
 	if err != nil {
 		return err
 	}
-	rec := b.record()
-	switch {
-	case rec.Schedule.Expires.IsZero() || m.Clock().Before(rec.Schedule.Expires):
-		return nil // somebody has asked for more just now
-	case rec.Schedule.Expiry == schedule.Remove:
-		return m.Remove(ctx, ref)
-	case rec.State == lifecycle.Running || rec.State == lifecycle.Suspended:
-		if _, err := m.Pause(ctx, ref, PauseSpec{Cold: rec.Lease.EndsCold()}); err != nil {
-			return err
+	over := func(rec Record) error { // at its turn: somebody may ask for more meanwhile
+		if rec.Schedule.Expires.IsZero() || m.Clock().Before(rec.Schedule.Expires) {
+			return errNotOver
 		}
+		return nil
 	}
-	rec.Schedule.Expires = time.Time{}
-	_, err = m.SetSchedule(ctx, ref, rec.Schedule)
+	switch rec := b.record(); {
+	case over(rec) != nil:
+	case rec.Schedule.Expiry == schedule.Remove:
+		err = m.removeIf(ctx, b, over)
+	case rec.State == lifecycle.Running || rec.State == lifecycle.Suspended:
+		spec := PauseSpec{Cold: rec.Lease.EndsCold(), over: true}
+		err = b.hand(ctx, job{event: lifecycle.Pause, fits: over, run: func(ctx context.Context) error { return b.pause(ctx, spec) }})
+	case rec.State.Down() && rec.State != lifecycle.Held:
+		err = b.hand(ctx, job{fits: func(now Record) error {
+			if over(now) != nil || now.State != rec.State {
+				return nil
+			}
+			return b.change(ctx, func(r *Record) { r.Schedule = r.Schedule.Endless() })
+		}})
+	}
+	if errors.Is(err, errNotOver) {
+		return nil
+	}
 	return err
 }
 

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,12 @@ func TestCapacity(t *testing.T) {
 	h.Must("rm", "-f", three.Name)
 	one.Sh("true")
 	h.Must("rm", "-f", one.Name)
+
+	file := filepath.Join(t.TempDir(), "two.bulkhead")
+	h.Must("export", two.Name, file)
+	h.Must("import", file, "--name", "moved") // one more fits
+	full("1024 of 1100 MiB", "import", file, "--name", "moved-too")
+	h.Must("rm", "-f", "moved")
 
 	two.Snapshot("a")
 	two.Snapshot("b")

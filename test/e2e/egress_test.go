@@ -158,8 +158,27 @@ func TestAskedDestinationWaits(t *testing.T) {
 	if r := ask("hour.invalid"); !strings.Contains(r.Stdout, "resolve") {
 		t.Errorf("within the hour curl says %+v", r)
 	}
+	h.Must("egress", "test", b.Name, "hour.invalid:80")
+	for _, command := range []string{"egress show", "blast-radius"} {
+		if said := h.Must(append(strings.Fields(command), b.Name)...); !strings.Contains(said, "hour.invalid:80") {
+			t.Errorf("%s does not say what is approved of:\n%s", command, said)
+		}
+	}
+	h.Must("egress", "reject", b.Name, "hour.invalid:80") // takes it back
+	if r := h.CLI("egress", "test", b.Name, "hour.invalid:80"); r.Code != 1 || !strings.Contains(r.Stderr, "would wait for your answer") {
+		t.Errorf("test of what is not approved of any more: %d, %s%s", r.Code, r.Stdout, r.Stderr)
+	}
 	ask("always.invalid", "--always")
 	h.Must("egress", "test", b.Name, "always.invalid:80")
+	h.Must("egress", "approve", b.Name, "late.invalid:80", "--always") // nobody waits any more, and it counts
+	h.Must("egress", "test", b.Name, "late.invalid:80")
+	done := make(chan harness.Result, 1)
+	go func() { done <- b.Exec("curl", "-sS", "-m", "60", "http://rule.invalid/") }()
+	awaitPending(t, h, "rule.invalid:80")
+	h.Must("egress", "allow", b.Name, "rule.invalid") // answers who waits
+	if r := <-done; !strings.Contains(r.Stdout, "resolve") {
+		t.Errorf("allowed by a rule while it waits, curl says %+v", r)
+	}
 	if r := h.CLI("egress", "approve", b.Name, "unknown.invalid:80"); r.Code == 0 || !strings.Contains(r.Stderr, "nobody waits") {
 		t.Errorf("approve what nobody waits for: %d, %s", r.Code, r.Stderr)
 	}

@@ -95,6 +95,38 @@ func TestIdleLadder(t *testing.T) {
 	}
 }
 
+// What a machine is refused, and that it is told so, is no work: one that asks for
+// nothing else goes to rest.
+func TestRefusedMachineGoesToRest(t *testing.T) {
+	clock, ticks := &future{}, make(chan time.Time)
+	h := inside.Run(t, daemon.Daemon{Clock: clock.now, Ticks: ticks}, nil).Base()
+	b := h.Create("nags")
+	h.Must("schedule", b.Name, "--idle-timeout", "30m", "--suspend-after", "0")
+	b.Sh("systemd-run --quiet --unit nags sh -c 'while sleep 0.2; do getent hosts forbidden.example; done'")
+	refused := func() (count int) {
+		var e client.Egress
+		h.JSON(&e, "egress", "show", b.Name)
+		for _, d := range e.Denied {
+			count += d.Count
+		}
+		return count
+	}
+	for range 5 {
+		// It is told every second, so by then it was.
+		for enough := refused() + 15; refused() < enough && b.Inspect().State == client.StateRunning && t.Context().Err() == nil; {
+		}
+		clock.ahead.Add(int64(10 * time.Minute))
+		ticks <- time.Time{}
+		ticks <- time.Time{}
+	}
+	if got := b.Inspect().State; got != client.StatePaused {
+		t.Errorf("it is %s", got)
+	}
+	if got := b.Sh("cat /run/bulkhead/denied.json"); !strings.Contains(got, "forbidden.example") {
+		t.Errorf("it was told %s", got)
+	}
+}
+
 // answers is a world that takes its time to answer.
 type answers struct{ net.Listener }
 

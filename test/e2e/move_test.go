@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkhead/client"
+	"bulkhead/internal/daemon"
 	"bulkhead/test/harness"
+	"bulkhead/test/inside"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -95,6 +98,30 @@ func TestMove(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(other.Dir, "pool", "s*", "*")); len(left) != 3 { // two imports, and what the rollback left
 		t.Errorf("the pool has %v", left)
+	}
+}
+
+// The time of a sandbox that was over before it was brought back is not the end of
+// it again.
+func TestImportOfAnOldArchive(t *testing.T) {
+	clock, ticks := &future{}, make(chan time.Time)
+	h := inside.Run(t, daemon.Daemon{Clock: clock.now, Ticks: ticks}, nil).Base()
+	b := h.Create("short")
+	h.Must("schedule", b.Name, "--ttl", "1h", "--on-expiry", "remove")
+	file := filepath.Join(t.TempDir(), "short.bulkhead")
+	h.Must("export", b.Name, file)
+	clock.ahead.Add(int64(2 * time.Hour))
+	ticks <- time.Time{}
+	ticks <- time.Time{}
+	if r := h.CLI("inspect", b.Name); r.Code != 3 {
+		t.Errorf("its time is over, and it is there: %s", r.Stdout)
+	}
+	h.Must("import", file)
+	t.Cleanup(func() { h.CLI("rm", "-f", b.Name) })
+	ticks <- time.Time{}
+	ticks <- time.Time{}
+	if s := b.Inspect(); s.State != client.StateRunning {
+		t.Errorf("brought back it is %s", s.State)
 	}
 }
 

@@ -69,8 +69,14 @@ func TestLookIntoThePast(t *testing.T) {
 	if r := h.CLI("exec", b.Name+"@monday", "--", "getent", "hosts", "api.example"); r.Code == 0 {
 		t.Errorf("the past has a network: %s", r.Stdout)
 	}
-	for ref, code := range map[string]int{"historian@never": 3, "nobody@monday": 3, "historian@../x": 2} {
-		if r := h.CLI("cp", ref+":/etc/passwd", dir); r.Code != code {
+	for ref, want := range map[string]struct {
+		code int
+		says string
+	}{
+		"historian@never": {3, `snapshot "never" is not in the timeline of sandbox historian`},
+		"nobody@monday":   {3, `sandbox "nobody" not found`}, "historian@../x": {2, ""},
+	} {
+		if r := h.CLI("cp", ref+":/etc/passwd", dir); r.Code != want.code || !strings.Contains(r.Stderr, want.says) {
 			t.Errorf("%s: %d, %s", ref, r.Code, r.Stderr)
 		}
 	}

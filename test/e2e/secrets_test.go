@@ -131,9 +131,15 @@ func TestSecrets(t *testing.T) {
 	t.Run("placeholders", func(t *testing.T) { testPlaceholders(t, s, h, b) })
 	t.Run("the operator sees", func(t *testing.T) { testSecretsSeen(t, h, b) })
 	t.Run("nothing is left", func(t *testing.T) { testNothingLeft(t, h, b) })
-	h.Must("secret", "rm", "svc")
+	if r := h.CLI("secret", "rm", "svc"); r.Code != 0 || !strings.Contains(r.Stderr, "still named by the policy of "+b.Name) {
+		t.Errorf("a secret that is in use is removed: %+v", r)
+	}
+	h.Must("egress", "allow", b.Name, "other.example") // which has nothing to do with it
 	if got := b.Sh("curl -s -w '%{http_code}' https://api.example/"); !strings.Contains(got, "no secret is called") || !strings.HasSuffix(got, "502") {
 		t.Errorf("without its secret the guest gets %s", got)
+	}
+	if got := h.Must("events", "--sandbox", b.Name, "--kind", "secret.missing"); !strings.Contains(got, "secret=svc") {
+		t.Errorf("events do not say which secret is missing: %s", got)
 	}
 }
 

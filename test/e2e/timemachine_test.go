@@ -235,9 +235,9 @@ func TestRollbackKeepsWhatItLeaves(t *testing.T) {
 		t.Errorf("the past has %q", got)
 	}
 	for range 6 {
-		h.Must("rollback", b.Name, "start")
+		h.JSON(&r, "rollback", b.Name, "start")
 	}
-	h.Must("rollback", b.Name, "start", "--discard")
+	h.Must("rollback", b.Name, r.Kept, "--discard") // what was told is there
 	var line client.Timeline
 	h.JSON(&line, "timeline", b.Name)
 	kept := 0

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"bulkhead/internal/cli/app"
 	"bulkhead/internal/cli/show"
+	"bulkhead/internal/cli/tty"
 	"bulkhead/internal/fault"
 
 	"github.com/spf13/cobra"
@@ -45,8 +47,9 @@ func export(ctx context.Context, a *app.App, moment, path string) error {
 	if err != nil {
 		return err
 	}
-	p := &progress{say: a.Say, quiet: !a.ByHand()}
+	p := newProgress(a, "written")
 	err = a.API.Export(ctx, ref, snapshot, io.MultiWriter(f, p))
+	p.End()
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(part, path)
 	}
@@ -79,8 +82,9 @@ func NewImport(a *app.App) *cobra.Command {
 				defer f.Close()
 				in = f
 			}
-			p := &progress{say: a.Say, quiet: !a.ByHand()}
+			p := newProgress(a, "read")
 			s, err := a.API.Import(ctx, as, io.TeeReader(bufio.NewReader(in), p))
+			p.End()
 			if err != nil {
 				return err
 			}
@@ -91,19 +95,34 @@ func NewImport(a *app.App) *cobra.Command {
 	return c
 }
 
-// progress says how far it is, now and then.
+// progress says on a terminal how far it is, now and then.
 type progress struct {
-	say   func(format string, args ...any)
-	quiet bool
-	n     int64
+	show.Progress
+	verb string
+
+	mu sync.Mutex // import's request may still read while it is answered
+	n  int64      // guarded by mu
+}
+
+func newProgress(a *app.App, verb string) *progress {
+	return &progress{Progress: show.Progress{W: a.Stderr, Live: a.Output == "text" && tty.Is(a.Stderr)}, verb: verb}
 }
 
 // Write implements io.Writer.
 func (p *progress) Write(b []byte) (int, error) {
-	const step = 64 << 20
+	const step = 8 << 20
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	before := p.n / step
-	if p.n += int64(len(b)); !p.quiet && p.n/step > before {
-		p.say("%s", show.Bytes(p.n))
+	if p.n += int64(len(b)); p.n/step > before {
+		p.Line(show.Bytes(p.n) + " " + p.verb)
 	}
 	return len(b), nil
+}
+
+// End leaves nothing of it on the terminal.
+func (p *progress) End() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Progress.End()
 }

@@ -39,16 +39,16 @@ func newPending(a *app.App) *cobra.Command {
 }
 
 func newAnswer(a *app.App, allow bool) *cobra.Command {
-	verb, short := "reject", "Refuse what waits for your answer"
+	verb, short, more := "reject", "Refuse what waits for your answer", "\nWhat was approved for a time is not any more."
 	if allow {
-		verb, short = "approve", "Allow what waits for your answer"
+		verb, short, more = "approve", "Allow what waits for your answer", ""
 	}
 	var lasts time.Duration
 	var always bool
 	c := &cobra.Command{
 		Use: verb + " SANDBOX DESTINATION", Short: short,
 		Long: short + ": the connections that wait now, or with\n" +
-			"--always from now on, as a rule of the policy.",
+			"--always from now on, as a rule of the policy, whether one waits or not." + more,
 		Example: "  bulkhead egress " + verb + " otter api.example.com:443",
 		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {

@@ -42,7 +42,7 @@ func newShow(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "show SANDBOX", Short: "Show the policy, what was used of it, and what was dropped",
 		Long: "Show the policy in force, what each destination has taken since the daemon was\n" +
-			"started, and the packets that were for nobody.",
+			"started, what is approved for a time, and the packets that were for nobody.",
 		Example: "  bulkhead egress show otter",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
@@ -66,6 +66,9 @@ func overview(w io.Writer, e client.Egress) {
 	}
 	for _, line := range budgets(e.Budgets) {
 		fmt.Fprintf(w, "limit: %s\n", line)
+	}
+	for _, a := range e.Approved {
+		fmt.Fprintf(w, "approved: %s until %s\n", show.OneLine(a.Destination), a.Until.Local().Format(time.DateTime))
 	}
 	var reasons []string
 	for reason, n := range e.Dropped {
@@ -148,16 +151,16 @@ func policyFrom(a *app.App, source string) (client.EgressPolicyRequest, error) {
 }
 
 func newRule(a *app.App, allow bool) *cobra.Command {
-	verb := "deny"
+	verb, ports := "deny", "about every port"
 	if allow {
-		verb = "allow"
+		verb, ports = "allow", "about ports 80 and 443"
 	}
 	var s client.EgressSecret
 	c := &cobra.Command{
 		Use:   verb + " SANDBOX DESTINATION",
 		Short: "Put a rule before all others: " + verb + " a name",
 		Long: "Put a rule before all others. A destination is a name, *.suffix or CIDR, with :port\n" +
-			"or without; without one, it is about ports 80 and 443.",
+			"or without; without one, it is " + ports + ".",
 		Example: "  bulkhead egress " + verb + " otter '*.example.com:443'",
 		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
@@ -197,7 +200,7 @@ func newLog(a *app.App) *cobra.Command {
 			}
 			return a.Answer(e.Denied, func(w io.Writer) {
 				for _, d := range e.Denied {
-					fmt.Fprintf(w, "%s\t%s\t%d x\t%s\n", d.Time.Local().Format(time.TimeOnly),
+					fmt.Fprintf(w, "%s\t%s\t%d x\t%s\n", d.Time.Local().Format("01-02 15:04:05"),
 						show.OneLine(d.Destination), d.Count, show.OneLine(d.Rule+" "+d.Reason))
 				}
 			})
@@ -208,7 +211,8 @@ func newLog(a *app.App) *cobra.Command {
 func newTest(a *app.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "test SANDBOX NAME:PORT", Short: "Would this be allowed, and by which rule?",
-		Long:    "Say whether a connection would be allowed, and by which rule. Nothing is sent. The\nexit code is 1 if it would not.",
+		Long: "Say whether a connection would be allowed, refused or asked about, and by which rule.\n" +
+			"Nothing is sent. The exit code is 1 unless it would be allowed.",
 		Example: "  bulkhead egress test otter pypi.org:443",
 		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
@@ -216,14 +220,20 @@ func newTest(a *app.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			word := "allowed"
-			if !v.Allowed {
-				word = "refused"
+			word := "allowed by"
+			switch {
+			case v.Asked:
+				word = "to be asked about by"
+			case !v.Allowed:
+				word = "refused by"
 			}
-			if err := a.Answer(v, func(w io.Writer) { fmt.Fprintf(w, "%s by %s\n", word, v.Rule) }); err != nil {
+			if err := a.Answer(v, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", word, v.Rule) }); err != nil {
 				return err
 			}
-			if !v.Allowed {
+			switch {
+			case v.Asked:
+				return fmt.Errorf("%s would wait for your answer", args[1])
+			case !v.Allowed:
 				return fmt.Errorf("%s would be refused", args[1])
 			}
 			return nil

@@ -53,7 +53,9 @@ func pause(ctx context.Context, a *app.App, refs []string, req client.PauseReque
 	paused := []client.Sandbox{}
 	var errs []error
 	for _, ref := range refs {
+		done := a.Wait("writing out " + ref)
 		s, err := a.API.Pause(ctx, ref, req)
+		done()
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -86,7 +88,9 @@ func NewResume(a *app.App) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			done := a.Wait("bringing back " + args[0])
 			s, err := a.API.Resume(ctx, args[0])
+			done()
 			if err != nil {
 				return err
 			}
@@ -111,7 +115,9 @@ func NewFork(a *app.App) *cobra.Command {
 			if len(args) > 1 {
 				req.Snapshot = args[1]
 			}
+			done := a.Wait("forking " + args[0])
 			all, err := a.API.Fork(ctx, args[0], req)
+			done()
 			if err != nil {
 				return err
 			}
@@ -134,7 +140,9 @@ func NewStart(a *app.App) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			done := a.Wait("booting " + args[0])
 			s, err := a.API.Start(ctx, args[0])
+			done()
 			if err != nil {
 				return err
 			}
@@ -154,7 +162,9 @@ func NewRestart(a *app.App) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			done := a.Wait("booting " + args[0])
 			s, err := a.API.Restart(ctx, args[0])
+			done()
 			if err != nil {
 				return err
 			}

@@ -44,7 +44,8 @@ func NewSchedule(a *app.App) *cobra.Command {
 			"A machine in which nothing happens is first stopped in memory, from where it goes on in\n" +
 			"milliseconds, and later paused, which leaves nothing of it but a snapshot.\n\n" +
 			"--before-exec takes a snapshot before a command that fits a pattern, like 'rm -r*', or\n" +
-			"one of a group: @root, @packages, @destructive. What is typed into a shell is not seen.",
+			"one of a group: @root, @packages, @destructive, or @any for all. What is typed into a\n" +
+			"shell is not seen.",
 		Example: "  bulkhead schedule otter --every 15m --keep 8,24,14 --idle-timeout 30m\n" +
 			"  bulkhead schedule otter --on-unhealthy rollback --before-exec @packages\n" +
 			"  bulkhead schedule otter --every 0",
@@ -63,7 +64,7 @@ func NewSchedule(a *app.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.Answer(s, func(w io.Writer) { fmt.Fprintln(w, show.Schedule(s)) })
+		return a.Answer(s, func(w io.Writer) { fmt.Fprintln(w, strings.Join(show.Schedule(s), "\n")) })
 	})
 	return c
 }

@@ -97,7 +97,21 @@ func newRm(a *app.App) *cobra.Command {
 			"what was sent before is not undone.",
 		Example: "  bulkhead secret rm openai",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: complete(a),
-		RunE: a.Ask(func(ctx context.Context, args []string) error { return a.API.RemoveSecret(ctx, args[0]) }),
+		RunE: a.Ask(func(ctx context.Context, args []string) error {
+			all, err := a.API.Secrets(ctx)
+			if err != nil {
+				return err
+			}
+			if err := a.API.RemoveSecret(ctx, args[0]); err != nil {
+				return err
+			}
+			for _, s := range all {
+				if s.Name == args[0] && len(s.UsedBy) > 0 {
+					a.Say("still named by the policy of %s: requests that need it are refused", strings.Join(s.UsedBy, ", "))
+				}
+			}
+			return nil
+		}),
 	}
 }
 

@@ -23,18 +23,18 @@ type Progress struct {
 func (p *Progress) Event(e client.BuildEvent) {
 	switch {
 	case e.Log != "":
-		p.line(p.step + ": " + e.Log)
+		p.Line(p.step + ": " + e.Log)
 	case e.Done:
 		p.End()
 		fmt.Fprintf(p.W, "[%d/%d] %-50s %6.1f s\n", e.Number, e.Of, OneLine(e.Step), e.ElapsedMS/1000)
 	default:
 		p.step = fmt.Sprintf("[%d/%d] %s", e.Number, e.Of, e.Step)
-		p.line(p.step)
+		p.Line(p.step)
 	}
 }
 
-// line replaces what stands on the last line of a terminal.
-func (p *Progress) line(s string) {
+// Line replaces what stands on the last line of a terminal.
+func (p *Progress) Line(s string) {
 	const columns = 79
 	if p.Live {
 		fmt.Fprintf(p.W, "\r\x1b[K%s", Clip(OneLine(s), columns))

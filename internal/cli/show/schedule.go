@@ -8,10 +8,10 @@ import (
 	"bulkhead/client"
 )
 
-// Schedule says in a line what is done while nobody looks.
-func Schedule(s *client.Schedule) string {
+// Schedule says what is done while nobody looks, a line for each thing.
+func Schedule(s *client.Schedule) []string {
 	if s == nil {
-		return "nothing"
+		return []string{"nothing"}
 	}
 	var parts []string
 	say := func(when bool, format string, args ...any) {
@@ -36,9 +36,9 @@ func Schedule(s *client.Schedule) string {
 	}
 	say(s.OnUnhealthy != "", "when broken: %s", s.OnUnhealthy)
 	if len(parts) == 0 {
-		return "nothing"
+		return []string{"nothing"}
 	}
-	return strings.Join(parts, "; ")
+	return parts
 }
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }

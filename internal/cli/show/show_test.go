@@ -35,8 +35,7 @@ func draw(t client.Timeline) (lines []string) {
 	show.Timeline(w, t)
 	w.Flush()
 	for _, line := range strings.Split(strings.TrimRight(b.String(), "\n"), "\n")[1:] {
-		tree, _, _ := strings.Cut(line, "  0001")
-		tree, _, _ = strings.Cut(tree, " n")
+		tree, _, _ := strings.Cut(line, " n")
 		lines = append(lines, tree+" "+line[strings.Index(line, " n")+2:][:1])
 	}
 	return lines
@@ -82,8 +81,8 @@ func TestLongTimelinesFit80Columns(t *testing.T) {
 	straight, branches := client.Timeline{}, client.Timeline{}
 	for i := range 3000 {
 		s := client.Snapshot{
-			ID: fmt.Sprintf("id%030d", i), Name: strings.Repeat("ä", 40), Cause: "template",
-			OwnBytes: 1<<40 - 1, CreatedAt: time.Unix(1e9, 0),
+			ID: fmt.Sprintf("id%030d", i), Name: strings.Repeat("ä", 40), Cause: "before-rollback",
+			OwnBytes: 1<<40 - 1, CreatedAt: time.Now().Add(-9999 * 24 * time.Hour),
 		}
 		if i > 0 {
 			s.Parent = fmt.Sprintf("id%030d", i-1)

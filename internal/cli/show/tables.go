@@ -85,7 +85,9 @@ func Sandbox(w io.Writer, s client.Sandbox) {
 		row("last snapshot", "%s", s.Head)
 	}
 	if s.Schedule != nil {
-		row("by itself", "%s", Schedule(s.Schedule))
+		for _, line := range Schedule(s.Schedule) {
+			row("by itself", "%s", line)
+		}
 	}
 	if s.VMM != nil {
 		row("VMM", "%s %s, process %d", s.VMM.Driver, s.VMM.Version, s.VMM.PID)

@@ -4,12 +4,16 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"bulkhead/client"
 )
 
-// maxBranch is how much of the branches is drawn: all that 80 columns leave.
-const maxBranch = 10
+const (
+	// maxTree is how wide branches and names are drawn together: all that 80
+	// columns leave. At most maxBranch of it is branches.
+	maxTree, maxBranch = 19, 10
+)
 
 // node is a snapshot and where to draw it.
 type node struct {
@@ -30,7 +34,7 @@ func Timeline(w io.Writer, t client.Timeline) {
 	if len(t.Snapshots) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "SNAPSHOT\tID\tTAKEN\tCAUSE\tOWN")
+	fmt.Fprintln(w, "SNAPSHOT\tID\tTAKEN\tAGE\tCAUSE\tOWN")
 	children := byParent(t.Snapshots)
 	// A stack of our own: a timeline may be thousands deep.
 	var stack []node
@@ -48,8 +52,9 @@ func Timeline(w io.Writer, t client.Timeline) {
 		if n.ID == t.Head {
 			mark = "*"
 		}
-		fmt.Fprintf(w, "%s%s %s\t%s\t%s\t%s\t%s\n", deepest(n.branch), mark, Clip(n.Name, 18), Short(n.ID),
-			n.CreatedAt.Local().Format("2006-01-02 15:04"), Clip(n.Cause, 15), Bytes(n.OwnBytes))
+		branch := deepest(n.branch)
+		fmt.Fprintf(w, "%s%s %s\t%s\t%s\t%s\t%s\t%s\n", branch, mark, Clip(n.Name, maxTree-len(branch)), Short(n.ID),
+			n.CreatedAt.Local().Format("01-02 15:04"), Age(time.Since(n.CreatedAt)), Clip(n.Cause, 15), Bytes(n.OwnBytes))
 		kids := children[n.ID]
 		if len(kids) == 0 {
 			continue

@@ -36,7 +36,10 @@ func (b borders) Egress(_ context.Context, ref string) (client.Egress, error) {
 	}
 	e := client.Egress{
 		SandboxID: id, Policy: string(p.Marshal()), Dropped: s.Dropped,
-		Used: []client.EgressUse{}, Budgets: []client.EgressBudget{}, Denied: []client.EgressDenial{},
+		Used: []client.EgressUse{}, Budgets: []client.EgressBudget{}, Approved: []client.EgressApproval{}, Denied: []client.EgressDenial{},
+	}
+	for _, a := range s.Approved {
+		e.Approved = append(e.Approved, client.EgressApproval(a))
 	}
 	for _, u := range s.Uses {
 		e.Used = append(e.Used, client.EgressUse{
@@ -104,23 +107,19 @@ func (b borders) AddEgressRule(ctx context.Context, ref string, req client.Egres
 	if err != nil {
 		return client.Egress{}, err
 	}
-	p, err := b.Border.Policy(id)
-	if err != nil {
-		return client.Egress{}, err
-	}
 	target, ports := policy.SplitDestination(req.Destination)
 	list, err := policy.ParsePorts(ports)
 	if err != nil {
 		return client.Egress{}, err
 	}
-	to, err := changed(p, target, list, req)
-	if err == nil && req.Secret != nil {
-		err = entitled(ctx, to)
-	}
+	err = b.Border.ChangePolicy(ctx, id, func(p *policy.Policy) (*policy.Policy, error) {
+		to, err := changed(p, target, list, req)
+		if err == nil && req.Secret != nil {
+			err = entitled(ctx, to)
+		}
+		return to, err
+	})
 	if err != nil {
-		return client.Egress{}, err
-	}
-	if err := b.Border.SetPolicy(ctx, id, to); err != nil {
 		return client.Egress{}, err
 	}
 	return b.Egress(ctx, id)
@@ -153,5 +152,5 @@ func (b borders) TestEgress(_ context.Context, ref, destination string) (client.
 		return client.EgressVerdict{}, err
 	}
 	v, err := b.Border.Test(id, to)
-	return client.EgressVerdict{Destination: destination, Allowed: v.Action == policy.Allow, Rule: v.Rule}, err
+	return client.EgressVerdict{Destination: destination, Allowed: v.Action == policy.Allow, Asked: v.Action == policy.Ask, Rule: v.Rule}, err
 }

@@ -65,7 +65,7 @@ func (p parcels) Import(ctx context.Context, as string, r io.Reader) (client.San
 		return client.Sandbox{}, err
 	}
 	defer in.Close()
-	if err := p.Fits(ctx, in.About.Version); err != nil {
+	if err := p.Machines.Fits(ctx, in.About.Version); err != nil {
 		return client.Sandbox{}, err
 	}
 	var says moved

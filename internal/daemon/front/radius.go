@@ -51,6 +51,9 @@ func (b borders) BlastRadius(ctx context.Context, ref string) (client.BlastRadiu
 			r.Network = append(r.Network, "its own "+what+" at http://"+egress.InsideName)
 		}
 	}
+	for _, a := range e.Approved { // rules come first: what they deny no approval opens
+		r.Network = append(r.Network, fmt.Sprintf("%s, approved until %s, unless a rule denies it", a.Destination, a.Until.UTC().Format(time.DateTime)))
+	}
 	r.Network = append(r.Network, "all else: "+string(p.Default))
 	err = b.loaded(&r, s)
 	return r, err
@@ -160,7 +163,11 @@ func (b borders) AnswerEgress(ctx context.Context, ref string, a client.EgressAn
 			return err
 		}
 	}
-	return b.Border.Answer(ctx, id, a.Destination, egress.Answer{Allow: a.Allow, For: lasts})
+	err = b.Border.Answer(ctx, id, a.Destination, egress.Answer{Allow: a.Allow, For: lasts})
+	if a.Always && fault.Is(err, fault.NotFound) {
+		return nil // the rule is there, and has answered whoever waited
+	}
+	return err
 }
 
 // answerable returns an error for a destination that the policy refuses whatever

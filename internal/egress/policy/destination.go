@@ -27,12 +27,16 @@ func ParseDestination(s string) (Destination, error) {
 // maxDestination is the length of the longest name (RFC 1035, section 2.3.4).
 const maxDestination = 255
 
-// SplitDestination takes the ports off "name:443", "*.name:80,443" or
-// "10.0.0.0/8:5432"; "" if there are none. "fd00::/8" has none.
+// SplitDestination takes the ports off "name:443", "*.name:80,443",
+// "10.0.0.0/8:5432" or "[fd00::1]:80"; "" if there are none. "fd00::/8" and
+// "fd00::1" have none.
 func SplitDestination(s string) (target, ports string) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 || i == len(s)-1 || strings.Trim(s[i+1:], "0123456789,-") != "" {
 		return s, ""
 	}
-	return s[:i], s[i+1:]
+	if target = s[:i]; strings.Contains(target, ":") && !strings.ContainsAny(target, "]/") {
+		return s, "" // an address of IPv6
+	}
+	return target, s[i+1:]
 }

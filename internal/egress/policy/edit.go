@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -43,9 +44,7 @@ func (p *Policy) AllowWith(name string, ports []PortRange, s Secret) (*Policy, e
 
 func (p *Policy) with(r Rule, target string) (*Policy, error) {
 	var err error
-	if r.CIDR, err = parseCIDR(target); err != nil && !strings.ContainsAny(target, "/:") {
-		r.Name, err = parsePattern(target)
-	}
+	r.Name, r.CIDR, err = parseTarget(target)
 	if err == nil {
 		r.Ports, err = joinPorts(r.Ports)
 	}
@@ -86,6 +85,28 @@ func (p *Policy) with(r Rule, target string) (*Policy, error) {
 		return nil, fault.New(fault.Invalid, "variable %s is another secret's already", variable)
 	}
 	return &changed, nil
+}
+
+// parseTarget reads what people write: a name or an address, where a document has
+// a field for each. Many have a URL at hand.
+func parseTarget(target string) (name string, cidr netip.Prefix, err error) {
+	if cidr, err = parseCIDR(strings.Trim(target, "[]")); err == nil {
+		return "", cidr, nil
+	}
+	if _, perr := netip.ParsePrefix(target); perr == nil {
+		return "", cidr, err // a range, and it says what is wrong with it
+	}
+	if strings.ContainsAny(target, "/:") {
+		_, rest, isURL := strings.Cut(target, "://")
+		host, _, _ := strings.Cut(rest, "/")
+		err := fault.New(fault.Invalid, "%.80q is neither a name nor a range of addresses", target)
+		if name, perr := parsePattern(host); isURL && perr == nil {
+			return "", netip.Prefix{}, err.Hint("write the name alone: %s", name)
+		}
+		return "", netip.Prefix{}, err.Hint("write NAME, *.NAME or a range like 192.0.2.0/24, with :PORT or without")
+	}
+	name, err = parsePattern(target)
+	return name, netip.Prefix{}, err
 }
 
 // Diff returns what changes from one policy to another as lines that begin

@@ -28,6 +28,7 @@ func TestAllowAndDeny(t *testing.T) {
 		{"a denial covers all ports", "b.example", "", true,
 			[]string{"+ deny b.example all ports # why", "- allow b.example ports 80,8080"}},
 		{"a range of addresses", "10.0.0.0/8", "5432,1-2", false, []string{"+ allow 10.0.0.0/8 ports 1-2,5432 # why"}},
+		{"one of IPv6", "[2001:db8::1]", "443", false, []string{"+ allow 2001:db8::1/128 ports 443 # why"}},
 		{"one address", "10.0.0.1", "", true, []string{"+ deny 10.0.0.1/32 all ports # why"}},
 	}
 	for _, tt := range tests {
@@ -150,5 +151,32 @@ func TestSecretsStay(t *testing.T) {
 	}
 	if v := p.Decide(policy.Destination{Name: "api.example", Port: 443}); v.Action != policy.Deny || len(v.Secrets) != 0 {
 		t.Errorf("denied: %s by %s, secrets %v", v.Action, v.Rule, v.Secrets)
+	}
+}
+
+// Who pastes something else is told what to write.
+func TestTargetsThatAreNone(t *testing.T) {
+	for target, hint := range map[string]string{
+		"https://Api.example.com":     "write the name alone: api.example.com",
+		"https://api.example.com/v1/": "write the name alone: api.example.com",
+		"api.example.com/v1":          "write NAME, *.NAME or a range like 192.0.2.0/24, with :PORT or without",
+		"api.example.com:":            "write NAME, *.NAME or a range like 192.0.2.0/24, with :PORT or without",
+	} {
+		_, err := parse(t, "{default: deny}").Allow(target, nil, "")
+		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "neither a name nor a range") || fault.HintOf(err) != hint {
+			t.Errorf("%s: %v, hint %q", target, err, fault.HintOf(err))
+		}
+	}
+}
+
+func TestSplitDestination(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"a.example:443": {"a.example", "443"}, "*.a.example:80,443": {"*.a.example", "80,443"}, "10.0.0.0/8:1-2": {"10.0.0.0/8", "1-2"},
+		"a.example": {"a.example", ""}, "fd00::/8": {"fd00::/8", ""}, "fd00::/8:443": {"fd00::/8", "443"},
+		"2001:db8::1": {"2001:db8::1", ""}, "[2001:db8::1]:80": {"[2001:db8::1]", "80"}, "a.example:": {"a.example:", ""},
+	} {
+		if target, ports := policy.SplitDestination(text); [2]string{target, ports} != want {
+			t.Errorf("%s: %q and %q", text, target, ports)
+		}
 	}
 }

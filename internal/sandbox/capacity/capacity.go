@@ -32,6 +32,13 @@ type Taken struct {
 func (t *Taken) Add(runs bool, size live.Size) {
 	t.Sandboxes++
 	if runs {
+		t.Start(size)
+	}
+}
+
+// Start counts machines that run.
+func (t *Taken) Start(sizes ...live.Size) {
+	for _, size := range sizes {
 		t.MemoryMiB += size.MemoryMiB
 		t.CPUs += size.CPUs
 	}

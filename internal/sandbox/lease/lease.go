@@ -44,7 +44,7 @@ func (l *Lease) Begin(s schedule.Schedule, now time.Time, term time.Duration) sc
 // lease changes nothing.
 func (l *Lease) Suspend(s schedule.Schedule) schedule.Schedule {
 	if l != nil {
-		s.Expires, s.Expiry = time.Time{}, ""
+		return s.Endless()
 	}
 	return s
 }

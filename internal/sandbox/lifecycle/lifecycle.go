@@ -167,6 +167,9 @@ type RefusedError struct {
 
 // Error says it for the user: "cannot snapshot while crashed".
 func (e *RefusedError) Error() string {
+	if e.Event == Resume && e.State == Running || e.Event == Pause && e.State == Paused {
+		return fmt.Sprintf("it is %s already", e.State)
+	}
 	return fmt.Sprintf("cannot %s while %s", e.Event, e.State)
 }
 

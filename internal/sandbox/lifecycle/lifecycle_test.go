@@ -46,6 +46,18 @@ func TestNext(t *testing.T) {
 	}
 }
 
+func TestRefusalsInWords(t *testing.T) {
+	for want, e := range map[string]lifecycle.RefusedError{
+		"cannot snapshot while crashed": {State: lifecycle.Crashed, Event: lifecycle.Snapshot},
+		"it is running already":         {State: lifecycle.Running, Event: lifecycle.Resume},
+		"it is paused already":          {State: lifecycle.Paused, Event: lifecycle.Pause},
+	} {
+		if got := e.Error(); got != want {
+			t.Errorf("%s in %s: %s", e.Event, e.State, got)
+		}
+	}
+}
+
 func TestNextRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		s lifecycle.State

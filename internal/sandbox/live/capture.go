@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"bulkhead/internal/fault"
 	"bulkhead/internal/link"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/unwind"
@@ -185,4 +186,20 @@ func Facts(v vmm.Version) map[string]string {
 		"driver": v.Driver, "vmm": v.VMM, "machine": v.Machine,
 		"accel": string(v.Accel), "cpu": v.CPU, "channel": strconv.Itoa(link.Version),
 	}
+}
+
+// Fits says why a machine that a version has made cannot be loaded here; nil if it
+// can.
+func (r *Runner) Fits(ctx context.Context, version map[string]string) error {
+	v, err := r.Driver.Version(ctx)
+	if err != nil {
+		return err
+	}
+	for key, want := range Facts(v) {
+		if got := version[key]; got != want {
+			return fault.New(fault.Unsupported, "it was made with %s %.60q, this host has %q", key, got, want).
+				Hint("run the daemon with what it was made with")
+		}
+	}
+	return nil
 }

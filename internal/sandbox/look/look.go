@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"bulkhead/internal/pool"
@@ -28,7 +29,12 @@ const endLimit = 30 * time.Second
 func Owns(id pool.MachineID) bool { return len(id) > 0 && string(id[:1]) == prefix }
 
 // Looker brings snapshots up.
-type Looker struct{ Machines *live.Runner }
+type Looker struct {
+	Machines *live.Runner
+	// Ended is called once for each machine that Open was asked for, when nothing is
+	// left of it; nil for nobody.
+	Ended func()
+}
 
 // Look is a machine that is looked into. It carries HTTP to its agent.
 type Look struct {
@@ -36,6 +42,7 @@ type Look struct {
 	looker  Looker
 	id      pool.MachineID
 	machine *live.Machine
+	ended   sync.Once
 }
 
 // Open brings a snapshot up. In one that is frozen nothing runs but the agent.
@@ -80,7 +87,13 @@ func (l *Look) Close() error {
 			return err
 		}
 	}
-	return l.looker.Machines.Discard(ctx, l.id)
+	if err := l.looker.Machines.Discard(ctx, l.id); err != nil {
+		return err
+	}
+	if l.looker.Ended != nil {
+		l.ended.Do(l.looker.Ended)
+	}
+	return nil
 }
 
 // Sweep removes what an earlier daemon left, given all machines.

@@ -25,6 +25,7 @@ const (
 // groups are patterns by the name that stands for them.
 func groups() map[string][]string {
 	return map[string][]string{
+		"@any":  {"*"},
 		"@root": {"sudo *", "su", "su *", "doas *", "pkexec *"},
 		"@packages": {
 			"apt *", "apt-get *", "dpkg *", "dnf *", "yum *", "apk *", "snap *",

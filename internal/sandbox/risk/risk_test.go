@@ -36,6 +36,7 @@ func TestFits(t *testing.T) {
 		{"@destructive", "psql|-c|DROP TABLE users", true},
 		{"@destructive", "find|/srv|-name|*.bak|-delete", true},
 		{"@destructive", "ls|/srv", false},
+		{"@any", "ls|/srv", true},
 	} {
 		if got := risk.Fits([]string{"nothing like it", tt.pattern}, strings.Split(tt.command, "|")); got != tt.want {
 			t.Errorf("%s, %s: %v", tt.pattern, tt.command, got)
@@ -47,7 +48,7 @@ func TestFits(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	if err := risk.Check([]string{"rm -r*", "@root", "@packages", "@destructive"}); err != nil {
+	if err := risk.Check([]string{"rm -r*", "@any", "@root", "@packages", "@destructive"}); err != nil {
 		t.Error(err)
 	}
 	for _, p := range []string{"", "*", " * ", "@all", strings.Repeat("x", 201)} {

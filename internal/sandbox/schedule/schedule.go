@@ -107,6 +107,12 @@ const (
 // timeOfDay is how a time of day is written.
 const timeOfDay = "15:04"
 
+// Endless returns c without an end.
+func (c Schedule) Endless() Schedule {
+	c.Expires, c.Expiry = time.Time{}, ""
+	return c
+}
+
 // SuspendAfter is how long nothing happens in a machine before it is stopped in
 // memory; 0 for never. Usual is half a minute if it is to be paused later on, and
 // never if not.

@@ -3,6 +3,7 @@ package ingress
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
@@ -72,6 +73,8 @@ func (p *Proxy) unreachable(w http.ResponseWriter, r *http.Request, a Address, e
 	case errors.Is(err, auth.ErrUnknown), errors.Is(err, errPrivate):
 	case kind == fault.Denied && a.Port == AgentPort && !known:
 		e.Code = http.StatusUnauthorized
+	case kind == fault.NotFound && strings.Contains(a.Ref, "@"): // a snapshot, of which SDKs know nothing
+		e.Code = http.StatusBadGateway
 	case kind == fault.NotFound:
 		e.Code, e.Message = http.StatusBadGateway, "The sandbox was not found"
 	case kind == fault.WrongState || kind == fault.Unavailable:
