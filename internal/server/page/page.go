@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"sync"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
@@ -44,9 +45,10 @@ type Route = func(w http.ResponseWriter, r *http.Request) error
 
 // Routes returns what is served, by pattern.
 func (p *Page) Routes() map[string]Route {
+	files := sync.OnceValue(pack)
 	return map[string]Route{
-		"GET /{$}":            index,
-		"GET /console/{file}": asset,
+		"GET /{$}":            func(w http.ResponseWriter, r *http.Request) error { return files().serve(w, r, "index.html") },
+		"GET /console/{file}": func(w http.ResponseWriter, r *http.Request) error { return files().serve(w, r, r.PathValue("file")) },
 
 		"POST /session":   p.Sessions.Begin,
 		"GET /session":    p.Sessions.Who,
@@ -84,7 +86,16 @@ func (p *Page) Routes() map[string]Route {
 			all, err := p.Desk.Programs(r.Context(), r.PathValue("ref"))
 			return answer(w, all, err)
 		},
+		"POST /sandboxes/{ref}/programs/{pid}/signal": p.signal,
 	}
+}
+
+func (p *Page) signal(w http.ResponseWriter, r *http.Request) error {
+	var s client.ProcessSignal
+	if err := read(w, r, &s); err != nil {
+		return err
+	}
+	return done(w, p.Desk.Signal(r.Context(), r.PathValue("ref"), r.PathValue("pid"), s))
 }
 
 // check answers what is to be said of a policy while it is being written: a
