@@ -20,7 +20,7 @@ const payloads = {
 
 const id = (c) => "i" + c.repeat(20);
 const views = ["#/", "#/egress", "#/egress/" + id("a"), "#/events", "#/events?sandbox=" + id("a"), "#/host",
-  ...["timeline", "terminal", "files", "programs", "console", "jail"].map((t) => `#/sandbox/${id("a")}/${t}`), `#/sandbox/${id("b")}/jail`, `#/sandbox/${id("d")}`];
+  ...["timeline", "terminal", "files", "programs", "console", "jail", "schedule"].map((t) => `#/sandbox/${id("a")}/${t}`), `#/sandbox/${id("b")}/jail`, `#/sandbox/${id("d")}`];
 
 const browser = await launch();
 let failed = 0;

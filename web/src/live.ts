@@ -8,24 +8,37 @@ export type Connection = "connecting" | "live" | "lost";
 // keptEvents is how many events of this visit are kept.
 const keptEvents = 500;
 
+// again is how long after a refusal it is asked again, in milliseconds.
+const again = 3000;
+
 type Listener = () => void;
 
 class Live {
   overview: Overview | undefined;
   connection: Connection = "connecting";
+  // version counts what was told.
+  version = 0;
+  // told is when the overview came.
+  told = 0;
   recent: AuditEvent[] = [];
   private source: EventSource | undefined;
   private listeners = new Set<Listener>();
   private takers = new Set<(e: AuditEvent) => void>();
+  private returns = new Set<Listener>();
 
-  start(): void {
-    this.stop();
+  // start listens. When the stream is refused, refused finds out whether that is
+  // for good: it returns true if it has seen to that.
+  start(refused: () => Promise<boolean>): void {
+    this.source?.close();
     const source = new EventSource("/live");
     this.source = source;
     source.addEventListener("overview", (e) => {
       this.overview = JSON.parse((e as MessageEvent<string>).data) as Overview;
+      this.told = Date.now();
+      const back = this.connection === "lost";
       this.connection = "live";
       this.tell();
+      if (back) for (const l of this.returns) l();
     });
     source.addEventListener("audit", (e) => {
       const event = JSON.parse((e as MessageEvent<string>).data) as AuditEvent;
@@ -39,14 +52,28 @@ class Live {
       this.tell();
       // The browser tries again by itself unless it was refused.
       if (source.readyState === EventSource.CLOSED) {
-        window.setTimeout(() => this.source === source && this.start(), 3000);
+        window.setTimeout(() => {
+          if (this.source !== source) return;
+          void refused().then((settled) => settled || this.source !== source || this.start(refused));
+        }, again);
       }
     });
   }
 
+  // stop forgets what was told: it was for whom it was told to.
   stop(): void {
     this.source?.close();
     this.source = undefined;
+    this.overview = undefined;
+    this.recent = [];
+    this.connection = "connecting";
+  }
+
+  // onReturn calls back each time the daemon answers again after it did not:
+  // what was asked for in between is not known.
+  onReturn(l: Listener): () => void {
+    this.returns.add(l);
+    return () => this.returns.delete(l);
   }
 
   subscribe(l: Listener): () => void {
@@ -61,6 +88,7 @@ class Live {
   }
 
   private tell(): void {
+    this.version++;
     for (const l of this.listeners) l();
   }
 }
@@ -70,7 +98,13 @@ export const live = new Live();
 // useLive draws anew whenever something is told.
 export function useLive(): Live {
   const [, redraw] = useState(0);
-  useEffect(() => live.subscribe(() => redraw((n) => n + 1)), []);
+  const drawn = live.version;
+  useEffect(() => {
+    const change = () => redraw((n) => n + 1);
+    // Something may have been told since this was drawn.
+    if (live.version !== drawn) change();
+    return live.subscribe(change);
+  }, []);
   return live;
 }
 
