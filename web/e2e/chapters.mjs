@@ -209,6 +209,14 @@ export async function rollBack({ page, look }) {
   await page.getByRole("button", { name: /what a rollback left/ }).waitFor();
   await page.getByRole("button", { name: /taken by hand/ }).click();
   await look("timeline");
+  // A file that changed since says how.
+  await type(page, "clear; echo afterthought >> /srv/precious; sync; echo synced-$((1+1))");
+  await says(page, "synced-2");
+  await page.getByRole("button", { name: "Roll back to this…" }).click();
+  await dialog.getByRole("button", { name: "/srv/precious", exact: true }).click({ timeout: 120_000 });
+  await dialog.getByRole("region", { name: "What would change in the file" }).getByText("- afterthought").waitFor();
+  await look("compare");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
 }
 
 export async function egress({ page, look }) {

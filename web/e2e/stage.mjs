@@ -110,7 +110,7 @@ const routes = [
   [/\/folder$/, (w, q) => w.folders?.[q.get("path")] ?? w.folder], [/\/programs$/, (w) => w.programs], [/\/egress$/, (w) => w.egress], [/\/egress\/check$/, () => ({ changes: [] })],
   [/\/egress\/test$/, (w) => ({ destination: w.egress.used[0].destination, allowed: false, rule: w.events[3].fields.rule })],
   [/^\/doctor$/, (w) => w.doctor], [/^\/templates$/, (w) => w.templates], [/^\/secrets$/, (w) => w.secrets], [/^\/keys$/, (w) => w.keys],
-  [/\/signal$/, () => ({})], [/\/egress\/rules$/, (w) => w.egress], [/\/schedule$/, (w) => w.overview.sandboxes[0]], [/\/restart$/, (w) => w.overview.sandboxes[0]], [/\/snapshots$/, (w) => w.timeline.snapshots[0]],
+  [/\/signal$/, () => ({})], [/^\/keys\/[^/]+$/, () => ({})], [/\/egress\/rules$/, (w) => w.egress], [/\/schedule$/, (w) => w.overview.sandboxes[0]], [/\/restart$/, (w) => w.overview.sandboxes[0]], [/\/snapshots$/, (w) => w.timeline.snapshots[0]],
   [/^\/version$/, (w) => w.info], [/^\/events\/verified$/, (w) => ({ first: 1, last: 7, hash: "9f86d081884c7d65" })],
   [/^\/sandboxes\/[^/]+$/, (w) => ({ ...w.overview.sandboxes[0], vmm: { driver: "qemu", version: "7.2.22", pid: 4711, cage: w.cage } })],
 ];
@@ -148,7 +148,7 @@ export async function stage(w, port = 0) {
       const body = Buffer.concat(parts).toString();
       asked.push({ method: req.method, path: pathname, query: searchParams, body: /^[{[]/.test(body) ? JSON.parse(body) : body });
     }
-    await w.slow?.(pathname, searchParams);
+    await w.slow?.(pathname, searchParams, req.method);
     const lines = (all) => res.writeHead(200, { "Content-Type": "application/x-ndjson" }).end(all.map((v) => JSON.stringify(v) + "\n").join(""));
     if (pathname === "/" || pathname.startsWith("/console/")) {
       const name = pathname === "/" ? "index.html" : pathname.slice("/console/".length);
@@ -168,7 +168,7 @@ export async function stage(w, port = 0) {
       res.writeHead(200, { "Content-Type": "application/octet-stream" });
       res.write(w.console);
     } else if (pathname.endsWith("/file")) {
-      res.writeHead(200, { "Content-Type": "application/octet-stream" }).end(w.file);
+      res.writeHead(200, { "Content-Type": "application/octet-stream" }).end(searchParams.get("at") ? "as it was\n" : w.file);
     } else {
       const route = routes.find(([form]) => form.test(pathname));
       if (!route) {
@@ -188,6 +188,8 @@ export async function stage(w, port = 0) {
     url: `http://127.0.0.1:${server.address().port}`,
     port: server.address().port,
     asked,
+    world: w,
+    watchers: () => watchers.size,
     tell: () => watchers.forEach((res) => res.write(`event: overview\ndata: ${JSON.stringify(w.overview)}\n\n`)),
     drop: () => watchers.forEach((res) => res.destroy()),
     close: () => {

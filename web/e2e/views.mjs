@@ -61,7 +61,7 @@ const stories = {
     await page.getByRole("alert").filter({ hasText: "The daemon does not answer" }).waitFor();
     await page.getByText("reconnecting").waitFor();
     await page.getByRole("button", { name: "Look again" }).click();
-    await page.getByRole("alert").filter({ hasText: "the daemon does not answer" }).waitFor();
+    await page.getByRole("alert").filter({ hasText: /the daemon does not answer/ }).waitFor();
     w.programs.processes[1].command = "after the return";
     const back = await stage(w, s.port);
     try {
@@ -177,6 +177,31 @@ const stories = {
     same(s.asked.map((a) => a.body), [{ destination: "*.example:443", allow: false }], "the rule");
   },
 
+  async "what is removed is asked for twice, in one breath"({ page, s }) {
+    await page.goto(s.url + "/#/host");
+    const revoke = page.getByRole("region", { name: "API keys" }).getByRole("button", { name: /evoke/ });
+    await revoke.click();
+    await page.getByRole("button", { name: "Really revoke console" }).waitFor();
+    await page.getByLabel("Name of a key").focus();
+    await page.getByRole("button", { name: "Revoke console", exact: true }).waitFor(); // it has been let go of
+    same(s.asked, [], "asked before it was confirmed");
+    await revoke.click();
+    await revoke.click();
+    await page.waitForFunction(() => document.activeElement?.textContent.includes("evoke"));
+    same(s.asked.map((a) => `${a.method} ${a.path}`), ["DELETE /keys/console"], "what was asked");
+  },
+
+  async "an upload says that it goes on"({ page, s, w }) {
+    let done;
+    w.slow = (path, _, method) => (path.endsWith("/file") && method === "PUT" ? new Promise((d) => { done = d; }) : undefined);
+    await page.goto(`${s.url}/#/sandbox/${id("a")}/files`);
+    await page.locator('input[type="file"]').setInputFiles({ name: "large.bin", mimeType: "text/plain", buffer: Buffer.alloc(2048) });
+    await page.getByText("Uploading large.bin, 2.0 KiB").waitFor();
+    done();
+    await page.getByText("One file uploaded").waitFor();
+    await page.getByText("Uploading").waitFor({ state: "detached" });
+  },
+
   async "a policy is asked before it is in force"({ page, s }) {
     await page.goto(`${s.url}/#/egress/${id("a")}`);
     await page.getByText("Asks the policy in force.").waitFor();
@@ -196,8 +221,8 @@ const stories = {
     const log = page.getByRole("region", { name: "Connections, the latest first" });
     await log.waitFor();
     const words = () => log.locator(".mark").allInnerTexts();
-    same(await words(), ["rejected", "approved", "waits", "denied", "allowed", "allowed"], "verdicts");
-    for (const [only, want] of [["denied", ["rejected", "denied"]], ["allowed", ["approved", "allowed", "allowed"]], ["asked", ["waits"]]]) {
+    same(await words(), ["rejected", "approved", "asked", "denied", "allowed", "allowed"], "verdicts");
+    for (const [only, want] of [["denied", ["rejected", "denied"]], ["allowed", ["approved", "allowed", "allowed"]], ["asked", ["asked"]]]) {
       await page.getByLabel("Which connections").selectOption(only);
       same(await words(), want, only);
     }
@@ -255,6 +280,30 @@ const stories = {
     same(await cell.evaluate((e) => getComputedStyle(e).color), "rgb(10, 40, 200)", "the colour");
     await cell.dblclick({ force: true });
     await page.locator(".xterm-selection div").first().waitFor({ state: "attached" });
+  },
+
+  async "ten tabs at once"({ page, s, context }) {
+    // A browser of a test shows all tabs at once; these say that they are not seen.
+    const look = (p, hidden) => p.evaluate((h) => {
+      Object.defineProperty(document, "hidden", { value: h, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+    await page.goto(s.url + "/#/");
+    await page.getByText("live", { exact: true }).waitFor();
+    let last = page;
+    for (let i = 0; i < 9; i++) {
+      const next = await context.newPage();
+      await next.goto(`${s.url}/#/sandbox/${id("a")}/jail`);
+      await next.getByText("Every wall is as it must be").waitFor();
+      await look(last, true);
+      last = next;
+    }
+    if (s.watchers() > 2) throw new Error(`${s.watchers()} tabs listen`);
+    await look(last, true);
+    await look(page, false);
+    s.world.overview.sandboxes[0].name = "renamed";
+    s.tell();
+    await page.getByRole("link", { name: "renamed", exact: true }).waitFor();
   },
 
   async "a command is copied, with and without a clipboard"({ page, s, context }) {

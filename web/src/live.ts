@@ -8,6 +8,9 @@ export type Connection = "connecting" | "live" | "lost";
 // keptEvents is how many events of this visit are kept.
 const keptEvents = 500;
 
+// lookedAt is where the tabs of a browser write which of them was looked at last.
+const lookedAt = "bulkhead-looked-at";
+
 // again is how long after a refusal it is asked again, in milliseconds.
 const again = 3000;
 
@@ -26,16 +29,42 @@ class Live {
   private takers = new Set<(e: AuditEvent) => void>();
   private returns = new Set<Listener>();
 
+  // A browser has six connections to a host for all its tabs (Chromium and
+  // Firefox, without HTTP/2), and a stream takes one. So a tab that is not seen
+  // listens only if none was looked at since.
+  private readonly me = String(Math.random());
+  private refused: (() => Promise<boolean>) | undefined;
+  private missed = false;
+
+  constructor() {
+    document.addEventListener("visibilitychange", () => this.settle());
+    window.addEventListener("storage", () => this.settle());
+  }
+
+  private settle(): void {
+    if (!document.hidden) localStorage.setItem(lookedAt, this.me);
+    if (document.hidden && localStorage.getItem(lookedAt) !== this.me && this.source) {
+      this.source.close();
+      this.source = undefined;
+      this.missed = true;
+    } else if (!document.hidden && !this.source && this.refused) {
+      this.start(this.refused);
+    }
+  }
+
   // start listens. When the stream is refused, refused finds out whether that is
   // for good: it returns true if it has seen to that.
   start(refused: () => Promise<boolean>): void {
     this.source?.close();
+    this.refused = refused;
     const source = new EventSource("/live");
     this.source = source;
+    this.settle();
     source.addEventListener("overview", (e) => {
       this.overview = JSON.parse((e as MessageEvent<string>).data) as Overview;
       this.told = Date.now();
-      const back = this.connection === "lost";
+      const back = this.connection === "lost" || this.missed;
+      this.missed = false;
       this.connection = "live";
       this.tell();
       if (back) for (const l of this.returns) l();
@@ -64,6 +93,7 @@ class Live {
   stop(): void {
     this.source?.close();
     this.source = undefined;
+    this.refused = undefined;
     this.overview = undefined;
     this.recent = [];
     this.connection = "connecting";

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"regexp"
 	"sync"
 
 	"bulkhead/client"
@@ -73,7 +74,11 @@ func (p *Page) Routes() map[string]Route {
 			return done(w, p.Desk.MakeFolder(r.Context(), r.PathValue("ref"), r.URL.Query().Get("path")))
 		},
 		"GET /sandboxes/{ref}/file": func(w http.ResponseWriter, r *http.Request) error {
-			return p.Desk.Download(w, r, r.PathValue("ref"))
+			ref, err := moment(r)
+			if err != nil {
+				return err
+			}
+			return p.Desk.Download(w, r, ref)
 		},
 		"PUT /sandboxes/{ref}/file": func(w http.ResponseWriter, r *http.Request) error {
 			return done(w, p.Desk.Upload(r, r.PathValue("ref")))
@@ -87,6 +92,23 @@ func (p *Page) Routes() map[string]Route {
 			return answer(w, all, err)
 		},
 		"POST /sandboxes/{ref}/programs/{pid}/signal": p.signal,
+	}
+}
+
+// snapshotForm is what names and ids of snapshots have in common.
+var snapshotForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// moment is the sandbox that a request is about, or what it was at the snapshot
+// that the query parameter at names.
+func moment(r *http.Request) (ref string, err error) {
+	ref = r.PathValue("ref")
+	switch at := r.URL.Query().Get("at"); {
+	case at == "":
+		return ref, nil
+	case !snapshotForm.MatchString(at):
+		return "", fault.New(fault.Invalid, "query parameter at is not the id or name of a snapshot")
+	default:
+		return ref + "@" + at, nil
 	}
 }
 

@@ -3,9 +3,11 @@ package page_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,5 +129,23 @@ func TestAssetsAreCompressed(t *testing.T) {
 	}
 	if refused := ask("gzip;q=0", ""); refused.Header().Get("Content-Encoding") != "" {
 		t.Error("who refuses compression gets it")
+	}
+}
+
+// A file can be had as it was at a snapshot; what names none asks no guest.
+func TestFilesOfAMoment(t *testing.T) {
+	for at, want := range map[string]string{"": "ia", "monday": "ia@monday", "mon@day": "", "../x": "", "Monday": "", "-": ""} {
+		var asked string
+		d := &desk.Desk{Transport: func(_ context.Context, ref string) (http.RoundTripper, error) {
+			asked = ref
+			return nil, fault.New(fault.NotFound, "nobody is there")
+		}}
+		p := &page.Page{Sessions: &session.Sessions{}, Live: &overview.Live{}, Desk: d, Terminals: &terminal.Room{}}
+		r := httptest.NewRequest("GET", "/x?"+url.Values{"path": {"/etc/motd"}, "at": {at}}.Encode(), nil)
+		r.SetPathValue("ref", "ia")
+		err := p.Routes()["GET /sandboxes/{ref}/file"](httptest.NewRecorder(), r)
+		if asked != want || (want == "") != fault.Is(err, fault.Invalid) {
+			t.Errorf("at %q: asked %q, %v", at, asked, err)
+		}
 	}
 }

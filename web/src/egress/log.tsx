@@ -43,7 +43,7 @@ export function ConnectionLog({ id, names }: { id: string; names: Map<string, st
   return (
     <Panel title="Connections" aside={
       <select aria-label="Which connections" value={only} onChange={(e) => setOnly(e.currentTarget.value)}>
-        <option value="">all</option><option value="denied">denied</option><option value="asked">waiting</option><option value="allowed">allowed</option>
+        <option value="">all</option><option value="denied">denied</option><option value="asked">asked</option><option value="allowed">allowed</option>
       </select>}>
       {past.error !== undefined && <Failure error={past.error} />}
       {all.length === 0
@@ -81,7 +81,7 @@ function verdict(e: AuditEvent): Verdict {
     case "egress.opened":
       return { mark: "allowed", word: "allowed", note: "began" };
     case "egress.asked":
-      return { mark: "asked", word: "waits", note: "for your answer" };
+      return { mark: "asked", word: "asked", note: "you were asked" };
     case "egress.answered":
       return answered ? { mark: "allowed", word: "approved", note: "by hand" } : { mark: "denied", word: "rejected", note: "by hand" };
     case "egress.denied":

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { post, sandboxPath } from "../api";
+import { shown } from "../text";
 import { Dialog } from "../ui/dialog";
 import { Action, Field } from "../ui/parts";
 import { say } from "../ui/toast";
@@ -15,7 +16,7 @@ interface AddRuleProps {
 }
 
 export function AddRule({ id, name, destination, allow, close }: AddRuleProps) {
-  const [to, setTo] = useState(destination);
+  const [to, setTo] = useState(shown(destination));
   const [allows, setAllows] = useState(allow);
   const add = async () => {
     await post(sandboxPath(id, "egress", "rules"), { destination: to.trim(), allow: allows });

@@ -24,6 +24,7 @@ export function Files({ box, path }: { box: Activity; path: string }) {
   const folder = useLoad((s) => get<Folder>(sandboxPath(box.sandboxID, "folder") + query(at), s), [box.sandboxID, at, box.head]);
   const [open, setOpen] = useState<{ path: string; text: string } | undefined>();
   const [drop, setDrop] = useState(false);
+  const [sending, setSending] = useState("");
   const [renaming, setRenaming] = useState<string | undefined>();
   const operates = useMay("operate");
   const drafts = `file ${box.sandboxID} `;
@@ -39,9 +40,14 @@ export function Files({ box, path }: { box: Activity; path: string }) {
   };
   const send = async (files: Iterable<File>) => {
     let n = 0;
-    for (const f of files) {
-      await upload(file(join(at, f.name)), f);
-      n++;
+    try {
+      for (const f of files) {
+        setSending(`Uploading ${f.name}, ${size(f.size)}…`);
+        await upload(file(join(at, f.name)), f);
+        n++;
+      }
+    } finally {
+      setSending("");
     }
     if (n > 0) say(n === 1 ? "One file uploaded" : `${n} files uploaded`);
     folder.again();
@@ -75,6 +81,7 @@ export function Files({ box, path }: { box: Activity; path: string }) {
           </div>
         )}
       </div>
+      {sending && <Notice kind="info" role="status">{shown(sending, 200)}</Notice>}
       {folder.error !== undefined && <Failure error={folder.error} />}
       {folder.value?.more && <Notice kind="info">Only the first {folder.value.entries.length} entries are listed.</Notice>}
       {unsaved.map((p) => (
@@ -143,7 +150,8 @@ function Entry({ e, operates, href, enter, rename, remove }: EntryProps) {
 }
 
 function Rename({ box, from, close, done }: { box: Activity; from: string; close: () => void; done: () => void }) {
-  const [to, setTo] = useState(from);
+  // A name with characters that do not show is not what it would seem to be here.
+  const [to, setTo] = useState(shown(from, from.length) === from ? from : from.slice(0, from.lastIndexOf("/") + 1));
   const move = async () => {
     await post(sandboxPath(box.sandboxID, "file"), { from, to });
     close();

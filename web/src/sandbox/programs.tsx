@@ -6,7 +6,7 @@ import { size, span } from "../text";
 import type { Activity, Process, Programs as All } from "../types";
 import { useLoad } from "../ui/load";
 import { Dialog } from "../ui/dialog";
-import { Action, Copy, Empty, Failure, Guest } from "../ui/parts";
+import { Action, Copy, Empty, Failure, Guest, Notice } from "../ui/parts";
 import { say } from "../ui/toast";
 
 export function Programs({ box }: { box: Activity }) {
@@ -62,6 +62,9 @@ export function Programs({ box }: { box: Activity }) {
 // in milliseconds.
 const settling = 1000;
 
+// agent is what the host talks to in a guest.
+const agent = "/run/bulkhead/bulkhead-guest";
+
 // End ends a process: first it is asked to, as one may have to clean up.
 function End({ box, p, close, done }: { box: Activity; p: Process; close: () => void; done: () => void }) {
   const end = (kill: boolean) => async () => {
@@ -78,6 +81,9 @@ function End({ box, p, close, done }: { box: Activity; p: Process; close: () => 
     <Dialog title={`End process ${p.pid}?`} close={close} actions={
       <><Action act={end(false)} busy="Asking…">Ask it to end</Action><Action kind="danger" act={end(true)} busy="Killing…">Kill it</Action></>}>
       <p><Guest text={p.command} most={300} /></p>
+      {(p.pid === 1 || p.command.startsWith(agent)) && (
+        <Notice kind="warn">The machine needs this one: without it, it may not answer any more. The way back is the timeline then.</Notice>
+      )}
       <p class="muted">Asking sends SIGTERM, so that it can put things in order; killing sends SIGKILL. A rollback to a moment before brings it back.</p>
     </Dialog>
   );
