@@ -261,7 +261,7 @@ export async function events({ page, look }) {
   await page.getByRole("button", { name: "Verify the log" }).click();
   await page.getByText("is as it was written").waitFor();
   await look("events");
-  await page.getByRole("row", { name: /sandbox\.unhealthy/ }).first().getByRole("link", { name: "Just before" }).click();
+  await page.getByRole("row", { name: /sandbox\.unhealthy/ }).first().getByRole("link", { name: "Restore to before…" }).click();
   await page.getByText("The last moment before").waitFor();
   await page.getByRole("button", { name: "Roll back to this…" }).waitFor();
 }

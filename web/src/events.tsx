@@ -128,7 +128,7 @@ function Line({ e, name, marked }: { e: AuditEvent; name: string | undefined; ma
       <td data-label="Event"><span class={`mark ${bad.test(e.type) ? "denied" : ""}`}>{e.type}</span></td>
       <td data-label="Sandbox">{e.sandboxID ? (name ? <a href={to("sandbox", [e.sandboxID])}>{name}</a> : <small class="muted">{e.sandboxID}</small>) : "—"}</td>
       <td data-label="What" class="fields">{fields.map(([k, v]) => <span key={k}><small class="muted">{k}</small> <Guest text={v} most={200} /> </span>)}</td>
-      <td class="end">{name && e.sandboxID && <a class="button small" href={to("sandbox", [e.sandboxID, "timeline"], { before: e.time })} title="The last snapshot from before this">Just before</a>}</td>
+      <td class="end">{name && e.sandboxID && <a class="button small" href={to("sandbox", [e.sandboxID, "timeline"], { before: e.time })} title="Opens the timeline at the last snapshot from before this">Restore to before…</a>}</td>
     </tr>
   );
 }
