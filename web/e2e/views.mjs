@@ -336,7 +336,7 @@ for (const [name, tell] of Object.entries(stories)) {
   const w = crowded();
   const s = await stage(w);
   const { page, context, wrong } = await open(browser, { viewport: wide, origin: s.url });
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(90_000);
   const began = Date.now();
   try {
     await tell({ page, context, s, w, wrong });
