@@ -288,6 +288,10 @@ const stories = {
       Object.defineProperty(document, "hidden", { value: h, configurable: true });
       document.dispatchEvent(new Event("visibilitychange"));
     }, hidden);
+    await context.addInitScript(() => {
+      window.storms = 0;
+      window.addEventListener("storage", () => window.storms++);
+    });
     await page.goto(s.url + "/#/");
     await page.getByText("live", { exact: true }).waitFor();
     let last = page;
@@ -299,11 +303,15 @@ const stories = {
       last = next;
     }
     if (s.watchers() > 2) throw new Error(`${s.watchers()} tabs listen`);
-    await look(last, true);
     await look(page, false);
     s.world.overview.sandboxes[0].name = "renamed";
     s.tell();
     await page.getByRole("link", { name: "renamed", exact: true }).waitFor();
+    // The two that are seen at the same time do not answer each other for ever.
+    await page.reload();
+    await page.getByText("live", { exact: true }).waitFor();
+    const said = await page.evaluate(() => window.storms);
+    if (said > 2) throw new Error(`the tabs have told each other ${said} times`);
   },
 
   async "a command is copied, with and without a clipboard"({ page, s, context }) {

@@ -37,19 +37,24 @@ class Live {
   private missed = false;
 
   constructor() {
-    document.addEventListener("visibilitychange", () => this.settle());
-    window.addEventListener("storage", () => this.settle());
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.rest();
+      else this.look();
+    });
+    window.addEventListener("storage", () => this.rest());
   }
 
-  private settle(): void {
-    if (!document.hidden) localStorage.setItem(lookedAt, this.me);
-    if (document.hidden && localStorage.getItem(lookedAt) !== this.me && this.source) {
-      this.source.close();
-      this.source = undefined;
-      this.missed = true;
-    } else if (!document.hidden && !this.source && this.refused) {
-      this.start(this.refused);
-    }
+  // look says that this tab is looked at, and listens again if it does not.
+  private look(): void {
+    localStorage.setItem(lookedAt, this.me);
+    if (!this.source && this.refused) this.start(this.refused);
+  }
+
+  private rest(): void {
+    if (!document.hidden || !this.source || localStorage.getItem(lookedAt) === this.me) return;
+    this.source.close();
+    this.source = undefined;
+    this.missed = true;
   }
 
   // start listens. When the stream is refused, refused finds out whether that is
@@ -59,7 +64,7 @@ class Live {
     this.refused = refused;
     const source = new EventSource("/live");
     this.source = source;
-    this.settle();
+    if (!document.hidden) localStorage.setItem(lookedAt, this.me);
     source.addEventListener("overview", (e) => {
       this.overview = JSON.parse((e as MessageEvent<string>).data) as Overview;
       this.told = Date.now();
