@@ -171,7 +171,7 @@ const stories = {
     await page.goto(`${s.url}/#/egress/${id("a")}`);
     await page.getByRole("button", { name: /^Add rule… host-9998/ }).click();
     same(s.asked, [], "asked before it was confirmed");
-    await page.getByRole("textbox", { name: /^To / }).fill("*.example:443");
+    await page.getByRole("textbox", { name: "To", exact: true }).fill("*.example:443");
     await page.getByRole("button", { name: "Deny from now on" }).click();
     await page.getByText("Denied to otter from now on").waitFor();
     same(s.asked.map((a) => a.body), [{ destination: "*.example:443", allow: false }], "the rule");

@@ -1,7 +1,7 @@
 // Small parts that all views are made of.
 
-import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { cloneElement, type ComponentChildren, type JSX } from "preact";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { ApiError } from "../api";
 import { shown } from "../text";
 import { copy } from "./copy";
@@ -125,13 +125,15 @@ export function Tabs({ all, at, href, label }: { all: [string, string][]; at: st
   );
 }
 
-// Field is an input with its label.
+// Field is an input with its label. The hint describes it and is no part of its
+// name, which is read out each time.
 export function Field({ label, hint, children }: { label: string; hint?: string; children: JSX.Element }) {
+  const id = useId();
   return (
-    <label class="field">
-      <span>{label}</span>
-      {children}
-      {hint && <small>{hint}</small>}
-    </label>
+    <div class="field">
+      <label for={id}>{label}</label>
+      {cloneElement(children, { id, ...(hint ? { "aria-describedby": id + "-hint" } : {}) })}
+      {hint && <small id={id + "-hint"}>{hint}</small>}
+    </div>
   );
 }
