@@ -47,6 +47,17 @@ type Process struct {
 	MemoryBytes int64   `json:"memoryBytes"`
 	// AgeSeconds is how long ago it was started, by the guest's clock.
 	AgeSeconds float64 `json:"ageSeconds"`
+	// Started is when, in ticks of the guest's kernel since it booted. With the
+	// number it says which process is meant, after the number was given anew, too.
+	Started int64 `json:"started"`
+}
+
+// ProcessSignal ends a process.
+type ProcessSignal struct {
+	// Started is that of the process that is meant.
+	Started int64 `json:"started"`
+	// Kill ends it whether it agrees or not; false asks it to end.
+	Kill bool `json:"kill,omitempty"`
 }
 
 // Port is a TCP port on which something listens in a guest.

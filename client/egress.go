@@ -76,10 +76,18 @@ type EgressDenial struct {
 type EgressVerdict struct {
 	Destination string `json:"destination"`
 	Allowed     bool   `json:"allowed"`
-	// Asked means that it would wait for the operator's answer.
-	Asked bool `json:"asked,omitempty"`
+	// Asks says that it would wait for the operator's answer.
+	Asks bool `json:"asks,omitempty"`
 	// Rule is the rule that says so.
 	Rule string `json:"rule"`
+}
+
+// EgressTestRequest asks what would happen to a connection to "name:port".
+type EgressTestRequest struct {
+	Destination string `json:"destination"`
+	// EgressPolicyRequest is by what it is decided, which need not be in force;
+	// without one, the sandbox's own policy decides.
+	EgressPolicyRequest
 }
 
 // EgressPolicyRequest replaces a policy: by a document, or by a preset's name.
@@ -190,8 +198,7 @@ func (c *Client) AddEgressRule(ctx context.Context, ref string, req EgressRuleRe
 
 // TestEgress says whether a connection would be allowed, and by which rule.
 // Nothing is sent.
-func (c *Client) TestEgress(ctx context.Context, ref, destination string) (v EgressVerdict, err error) {
-	req := EgressVerdict{Destination: destination}
+func (c *Client) TestEgress(ctx context.Context, ref string, req EgressTestRequest) (v EgressVerdict, err error) {
 	err = c.call(ctx, "POST", sandboxPath(ref, "egress", "test"), req, &v)
 	return v, err
 }

@@ -65,8 +65,9 @@ type Egress interface {
 	Egress(ctx context.Context, ref string) (client.Egress, error)
 	SetEgress(ctx context.Context, ref string, req client.EgressPolicyRequest) (client.Egress, error)
 	AddEgressRule(ctx context.Context, ref string, req client.EgressRuleRequest) (client.Egress, error)
-	// TestEgress says what would happen to a connection to "name:port".
-	TestEgress(ctx context.Context, ref, destination string) (client.EgressVerdict, error)
+	// TestEgress says what would happen to a connection, by the policy in force
+	// or by one that could be.
+	TestEgress(ctx context.Context, ref string, req client.EgressTestRequest) (client.EgressVerdict, error)
 	// BlastRadius says what the agent in a sandbox can reach.
 	BlastRadius(ctx context.Context, ref string) (client.BlastRadius, error)
 }

@@ -17,8 +17,8 @@ func (s *Server) egressRoutes() {
 	s.call("POST /sandboxes/{ref}/egress/rules", 200, asked(func(ctx context.Context, ref string, req client.EgressRuleRequest) (any, error) {
 		return s.Egress.AddEgressRule(ctx, ref, req)
 	}))
-	s.call("POST /sandboxes/{ref}/egress/test", 200, asked(func(ctx context.Context, ref string, req client.EgressVerdict) (any, error) {
-		return s.Egress.TestEgress(ctx, ref, req.Destination)
+	s.call("POST /sandboxes/{ref}/egress/test", 200, asked(func(ctx context.Context, ref string, req client.EgressTestRequest) (any, error) {
+		return s.Egress.TestEgress(ctx, ref, req)
 	}))
 	s.call("POST /sandboxes/{ref}/egress/answer", 204, asked(func(ctx context.Context, ref string, req client.EgressAnswer) (any, error) {
 		return nil, s.Questions.AnswerEgress(ctx, ref, req)

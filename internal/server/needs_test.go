@@ -20,7 +20,7 @@ func TestEveryRouteHasANeed(t *testing.T) {
 	s := server.New(server.Options{E2B: fake{}.e2b(), More: console.Routes(), Log: quietLog()})
 	for _, pattern := range server.Needs() {
 		method, path, _ := strings.Cut(pattern, " ")
-		path = strings.NewReplacer("{ref}", "i1", "{port}", "80", "{snapshot}", "s1", "{name}", "n", "{file}", "app.js", "{$}", "").Replace(path)
+		path = strings.NewReplacer("{ref}", "i1", "{port}", "80", "{snapshot}", "s1", "{name}", "n", "{pid}", "7", "{file}", "app.js", "{$}", "").Replace(path)
 		if got := s.RouteOf(httptest.NewRequest(method, path, nil)); got != pattern {
 			t.Errorf("%s is answered by %q", pattern, got)
 		}

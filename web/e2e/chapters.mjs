@@ -1,5 +1,7 @@
 // The chapters of the story, each from where the one before it ends.
 
+import { phone, wide } from "./browser.mjs";
+
 // says waits for text in the terminal.
 export async function says(page, text) {
   await page.waitForFunction((t) => document.querySelector(".xterm-rows")?.textContent.replaceAll("\u00a0", " ").includes(t), text);
@@ -47,6 +49,23 @@ export async function create({ page, look }) {
   await look("sandbox");
 }
 
+// paste puts what the page has copied into the shell.
+async function paste(page) {
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"], { origin: new URL(page.url()).origin });
+  await type(page, "clear; echo copied-$((6*7))-text");
+  await says(page, "copied-42-text");
+  await page.locator(".xterm-rows").getByText("copied-42-text", { exact: true }).dblclick({ force: true, position: { x: 20, y: 8 } });
+  await page.keyboard.press("Control+Shift+C");
+  const copied = await page.evaluate(() => navigator.clipboard.readText());
+  if (copied !== "copied-42-text") throw new Error("copied is " + JSON.stringify(copied));
+  await page.evaluate(() => navigator.clipboard.writeText("echo pasted-$((4+5))"));
+  await page.locator(".xterm-helper-textarea").focus();
+  await page.keyboard.press("Control+Shift+V");
+  await says(page, "echo pasted-$((4+5))");
+  await page.keyboard.press("Enter");
+  await says(page, "pasted-9");
+}
+
 export async function work({ page, look }) {
   await type(page, "kept=yes; cd /srv; printf 'precious\\n' > precious; clear; echo written-$((1+1))");
   await says(page, "written-2");
@@ -54,10 +73,20 @@ export async function work({ page, look }) {
   await page.reload();
   await type(page, "echo kept-$kept-$PWD");
   await says(page, "kept-yes-/srv");
-  const cols = await page.evaluate(() => document.querySelector(".xterm-rows").clientWidth);
-  await type(page, "stty size; echo width-$?");
-  await says(page, "width-0");
-  if (cols < 400) throw new Error("the terminal is small");
+  // The shell is as wide as what is seen of it, and stays so.
+  const size = async (mark) => {
+    await type(page, `clear; echo ${mark}-$(stty size | tr ' ' x)-`);
+    await page.waitForFunction((m) => new RegExp(m + "-\\d+x\\d+-").test(document.querySelector(".xterm-rows").textContent), mark);
+    return (await page.locator(".xterm-rows").textContent()).match(new RegExp(mark + "-(\\d+)x(\\d+)-")).slice(1).map(Number);
+  };
+  const large = await size("large");
+  await page.setViewportSize(phone);
+  await page.goto(page.url()); // the terminal is not what is seen first on a phone
+  const small = await size("small");
+  await page.setViewportSize(wide);
+  await page.waitForFunction(() => document.querySelector(".xterm-rows").clientWidth > 600);
+  if (!(large[1] > 80 && small[1] < 60 && small[1] > 20)) throw new Error(`the terminal has ${large} and ${small}`);
+  await paste(page);
 
   await page.getByRole("link", { name: "Files", exact: true }).click();
   await page.getByRole("button", { name: "Root folder" }).or(page.getByTitle("Root folder")).first().click();
@@ -84,10 +113,49 @@ export async function work({ page, look }) {
   await page.getByRole("button", { name: /taken by hand/ }).waitFor();
 }
 
+// opened follows a port's button to what listens there: another origin, which
+// knows nothing of the page.
+async function opened(page) {
+  await type(page, `clear; perl -MIO::Socket::INET -e '$s=IO::Socket::INET->new(LocalPort=>8080,Listen=>5,ReuseAddr=>1);while($c=$s->accept){1 while <$c>=~/\\S/;print $c "HTTP/1.0 200 OK\\r\\n\\r\\nserved from inside";close $c}' &`);
+  await page.getByRole("link", { name: "Processes", exact: true }).click();
+  const button = page.getByRole("link", { name: /^Open port 8080/ });
+  for (let i = 0; i < 20 && !(await button.count()); i++) { // until it listens
+    const answer = page.waitForResponse(/\/programs$/);
+    await page.getByRole("button", { name: "Look again" }).click();
+    await answer;
+  }
+  const [other] = await Promise.all([page.context().waitForEvent("page"), button.click()]);
+  await other.getByText("served from inside").waitFor();
+  const knows = await other.evaluate(() => [window.opener, document.referrer, document.cookie]);
+  if (knows.join("") !== "" || new URL(other.url()).origin === new URL(page.url()).origin) throw new Error(`${other.url()} knows ${knows}`);
+  await other.close();
+  await page.getByRole("link", { name: "Terminal", exact: true }).click();
+  await type(page, "kill %%; clear");
+}
+
 export async function inspect({ page, look }) {
   await page.getByRole("link", { name: "Processes", exact: true }).click();
   await page.getByRole("cell", { name: /bash/ }).first().waitFor();
   await look("processes");
+  // A process is ended from here; the shell says so.
+  await page.getByRole("link", { name: "Terminal", exact: true }).click();
+  await type(page, "clear; sleep 4321 & wait $!; echo ended-$?");
+  await page.getByRole("link", { name: "Processes", exact: true }).click();
+  await page.getByRole("row", { name: /sleep 4321/ }).getByRole("button", { name: /^End…/ }).click();
+  await page.getByRole("button", { name: "Kill it" }).click();
+  await page.getByText(/Process \d+ is killed/).waitFor();
+  await page.getByRole("row", { name: /sleep 4321/ }).waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "Terminal", exact: true }).click();
+  await says(page, "ended-137");
+  await opened(page);
+  await page.getByRole("link", { name: "Schedule", exact: true }).click();
+  await page.getByLabel("Take one every").selectOption("3600");
+  await page.getByLabel("Keep the last").fill("3");
+  await page.getByRole("button", { name: "Put in force" }).click();
+  await page.getByText("The schedule is in force").waitFor();
+  await page.reload();
+  await page.waitForFunction(() => document.querySelector(".plan select")?.value === "3600");
+  await look("schedule");
   await page.getByRole("link", { name: "Jail", exact: true }).click();
   await page.getByText("Every wall is as it must be").waitFor();
   await look("jail");
@@ -141,6 +209,14 @@ export async function rollBack({ page, look }) {
   await page.getByRole("button", { name: /what a rollback left/ }).waitFor();
   await page.getByRole("button", { name: /taken by hand/ }).click();
   await look("timeline");
+  // A file that changed since says how.
+  await type(page, "clear; echo afterthought >> /srv/precious; sync; echo synced-$((1+1))");
+  await says(page, "synced-2");
+  await page.getByRole("button", { name: "Roll back to this…" }).click();
+  await dialog.getByRole("button", { name: "/srv/precious", exact: true }).click({ timeout: 120_000 });
+  await dialog.getByRole("region", { name: "What would change in the file" }).getByText("- afterthought").waitFor();
+  await look("compare");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
 }
 
 export async function egress({ page, look }) {
@@ -151,13 +227,17 @@ export async function egress({ page, look }) {
   await editor.fill("version: 1\ndefault: maybe\n");
   await page.locator("#policy-check .notice.bad").waitFor();
   if (!(await page.getByRole("button", { name: "Put in force" }).isDisabled())) throw new Error("a policy with a mistake can be put in force");
+  const verdict = async (to, want) => {
+    await page.getByRole("textbox", { name: "Destination" }).fill(to);
+    await page.getByRole("button", { name: "Ask", exact: true }).click();
+    await page.locator(".answer .mark").getByText(want, { exact: true }).waitFor();
+  };
   await editor.fill("version: 1\nuse: [packages]\ndefault: ask\n");
   await page.locator("#policy-check").getByText("well formed").waitFor();
+  await verdict("partner.example:80", "you are asked"); // by what is written, which is not in force
   await page.getByRole("button", { name: "Put in force" }).click();
   await page.getByText("The policy is in force").waitFor();
-  await page.getByRole("textbox", { name: "Destination" }).fill("pypi.org");
-  await page.getByRole("button", { name: "Ask", exact: true }).click();
-  await page.locator(".answer .mark.allowed").waitFor();
+  await verdict("pypi.org", "allowed");
 
   await page.getByRole("link", { name: "Sandbox", exact: true }).click();
   await type(page, "clear; curl -sS -m 60 http://partner.example/ | tail -1");
@@ -181,7 +261,7 @@ export async function events({ page, look }) {
   await page.getByRole("button", { name: "Verify the log" }).click();
   await page.getByText("is as it was written").waitFor();
   await look("events");
-  await page.getByRole("row", { name: /sandbox\.unhealthy/ }).first().getByRole("link", { name: "Just before" }).click();
+  await page.getByRole("row", { name: /sandbox\.unhealthy/ }).first().getByRole("link", { name: "Restore to before…" }).click();
   await page.getByText("The last moment before").waitFor();
   await page.getByRole("button", { name: "Roll back to this…" }).waitFor();
 }

@@ -20,7 +20,7 @@ const payloads = {
 
 const id = (c) => "i" + c.repeat(20);
 const views = ["#/", "#/egress", "#/egress/" + id("a"), "#/events", "#/events?sandbox=" + id("a"), "#/host",
-  ...["timeline", "terminal", "files", "programs", "console", "jail"].map((t) => `#/sandbox/${id("a")}/${t}`), `#/sandbox/${id("b")}/jail`, `#/sandbox/${id("d")}`];
+  ...["timeline", "terminal", "files", "programs", "console", "jail", "schedule"].map((t) => `#/sandbox/${id("a")}/${t}`), `#/sandbox/${id("b")}/jail`, `#/sandbox/${id("d")}`];
 
 const browser = await launch();
 let failed = 0;
@@ -78,9 +78,32 @@ for (const [name, payload] of Object.entries(payloads)) {
     await page.locator("button.moment-line").first().click();
     await roll.click();
     await page.getByRole("dialog").getByText("since then").waitFor();
+    await page.getByRole("dialog").locator("button.link").first().click();
+    await page.getByRole("region", { name: "What would change in the file" }).getByText("as it was").first().waitFor();
     await plain(page, name + " in the dialog");
     await fits(page, name + " in the dialog");
     await page.getByRole("button", { name: "Cancel" }).click();
+    for (const [tab, button] of [[`sandbox/${id("a")}/files`, /^Rename…/], [`sandbox/${id("a")}/programs`, /^End…/], ["egress/" + id("a"), /^Add rule…/]]) {
+      await page.goto(`${s.url}/#/${tab}`);
+      await page.getByRole("button", { name: button }).first().click();
+      await page.getByRole("dialog").waitFor();
+      await plain(page, `${name} in the dialog of ${button}`);
+      await fits(page, `${name} in the dialog of ${button}`);
+      const fields = await page.getByRole("dialog").getByRole("textbox").evaluateAll((all) => all.map((e) => e.value));
+      if (fields.some((v) => /[\u202a-\u202e\u2066-\u2069]/.test(v))) throw new Error(`${name}: a field of ${button} is not what it seems`);
+      await page.getByRole("button", { name: "Cancel" }).click();
+    }
+    // What a guest says instead of an answer is text, too.
+    for (const tab of ["files", "programs"]) {
+      s.world.refuse = (path) => (/\/(folder|programs)$/.test(path) ? { status: 404, message: "in the sandbox: " + payload, hint: payload } : undefined);
+      await page.goto(`${s.url}/#/sandbox/${id("a")}/${tab}`);
+      await page.reload();
+      await page.getByRole("alert").filter({ hasText: "in the sandbox:" }).waitFor();
+      await plain(page, `${name} in an error of ${tab}`);
+      await fits(page, `${name} in an error of ${tab}`);
+    }
+    s.world.refuse = undefined;
+    for (let i = wrong.length - 1; i >= 0; i--) if (/status of 404/.test(wrong[i])) wrong.splice(i, 1); // the browser logs that by itself
     await check(page, wrong, name);
   } catch (e) {
     failed++;

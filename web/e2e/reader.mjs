@@ -9,10 +9,11 @@ export async function readOnly({ base }, browser, key) {
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("link", { name: "otter", exact: true }).click();
   await page.getByRole("button", { name: /taken by hand/ }).click();
-  for (const view of ["#/", "#/egress", "#/host", page.url().slice(base.length + 1)]) {
+  const here = page.url().slice(base.length + 1);
+  for (const view of ["#/", "#/egress", "#/host", here, here + "/schedule", here + "/programs", here + "/jail"]) {
     await page.goto(base + "/" + view);
     await page.getByRole("heading", { level: 1 }).waitFor();
-    const actions = await page.getByRole("button", { name: /snapshot$|Roll back|Fork|Remove|Pause|Resume|Restart|New sandbox|Put in force|Approve|Create|Set/ }).allInnerTexts();
+    const actions = await page.getByRole("button", { name: /snapshot$|Roll back|Fork|Remove|Pause|Resume|Restart|New sandbox|Put in force|End…|Add rule|Rename|Upload|Approve|Create|Set/ }).allInnerTexts();
     if (actions.length > 0) throw new Error(`${view} offers ${actions.join(", ")}`);
   }
   await check(page, wrong, "read-only");
@@ -29,6 +30,9 @@ export async function readOnly({ base }, browser, key) {
   await expect(200, "GET", "/sandboxes/otter/timeline", {});
   await expect(403, "POST", "/sandboxes/otter/pause", token);
   await expect(403, "DELETE", "/sandboxes/otter", token);
+  await expect(403, "POST", "/sandboxes/otter/programs/1/signal", token);
+  await expect(403, "PUT", "/sandboxes/otter/schedule", token);
+  await expect(403, "POST", "/sandboxes/otter/egress/rules", token);
   await expect(403, "GET", "/sandboxes/otter/file?path=/etc/hostname", {});
   await expect(401, "POST", "/sandboxes/otter/egress/test", {}); // without the token
   await expect("refused", "GET", "/health", { "E2b-Sandbox-Id": "otter", "E2b-Sandbox-Port": "49983" }); // a guest's answer is not for browsers

@@ -25,7 +25,7 @@ export function world(say) {
     memoryUsedMB: state === "running" ? 341 : undefined, diskSizeMB: 8192, accel: "tcg", cpuPercent: state === "running" ? 24.3 : 0,
     doing: state === "running" ? [say("python3 agent.py --task refactor"), say("make -j2 test")] : [], hour: state === "running" ? hour : quiet,
     lastSnapshot: { snapshotID: "s" + c.repeat(20), name: say("monday"), createdAt: ago(1200), cause: say("schedule") },
-    allowed: 128, denied: 3, metadata: { env: say("prod") }, vmm: state === "running" ? { driver: "qemu", version: "7.2.22", pid: 4711 } : undefined, ...more,
+    allowed: 128, denied: 3, metadata: { env: say("prod") }, schedule: { everySeconds: 900, keep: { last: 8, hourly: 24, daily: 7 }, idleSeconds: 1200, before: { commands: [say("rm -r*")], intervalSeconds: 60 } }, vmm: state === "running" ? { driver: "qemu", version: "7.2.22", pid: 4711 } : undefined, ...more,
   });
   const sandboxes = [
     box("a", "otter", "running"),
@@ -74,8 +74,8 @@ export function world(say) {
     programs: {
       ports: [{ port: 8080, loopback: true }, { port: 22, loopback: false }],
       processes: [
-        { pid: 1, ppid: 0, command: say("/sbin/init"), state: "S", cpuSeconds: 4.2, memoryBytes: 9e6, ageSeconds: 86000 },
-        { pid: 911, ppid: 1, command: say("python3 agent.py"), state: say("R"), cpuSeconds: 120.5, memoryBytes: 8e7, ageSeconds: 3600 },
+        { pid: 1, ppid: 0, command: say("/sbin/init"), state: "S", cpuSeconds: 4.2, memoryBytes: 9e6, ageSeconds: 86000, started: 3 },
+        { pid: 911, ppid: 1, command: say("python3 agent.py"), state: say("R"), cpuSeconds: 120.5, memoryBytes: 8e7, ageSeconds: 3600, started: 8247 },
       ],
     },
     console: say("[    0.000000] Linux version 6.1.0\r\n[    1.2] systemd[1]: Started counter.\r\n"),
@@ -107,9 +107,10 @@ export function world(say) {
 
 const routes = [
   [/^\/session$/, (w) => w.session], [/^\/overview$/, (w) => w.overview], [/^\/sandboxes\/[^/]+\/timeline$/, (w) => w.timeline],
-  [/\/folder$/, (w) => w.folder], [/\/programs$/, (w) => w.programs], [/\/egress$/, (w) => w.egress], [/\/egress\/check$/, () => ({ changes: [] })],
+  [/\/folder$/, (w, q) => w.folders?.[q.get("path")] ?? w.folder], [/\/programs$/, (w) => w.programs], [/\/egress$/, (w) => w.egress], [/\/egress\/check$/, () => ({ changes: [] })],
   [/\/egress\/test$/, (w) => ({ destination: w.egress.used[0].destination, allowed: false, rule: w.events[3].fields.rule })],
   [/^\/doctor$/, (w) => w.doctor], [/^\/templates$/, (w) => w.templates], [/^\/secrets$/, (w) => w.secrets], [/^\/keys$/, (w) => w.keys],
+  [/\/signal$/, () => ({})], [/^\/keys\/[^/]+$/, () => ({})], [/\/egress\/rules$/, (w) => w.egress], [/\/schedule$/, (w) => w.overview.sandboxes[0]], [/\/restart$/, (w) => w.overview.sandboxes[0]], [/\/snapshots$/, (w) => w.timeline.snapshots[0]],
   [/^\/version$/, (w) => w.info], [/^\/events\/verified$/, (w) => ({ first: 1, last: 7, hash: "9f86d081884c7d65" })],
   [/^\/sandboxes\/[^/]+$/, (w) => ({ ...w.overview.sandboxes[0], vmm: { driver: "qemu", version: "7.2.22", pid: 4711, cage: w.cage } })],
 ];
@@ -127,11 +128,27 @@ function terminal(req, socket, output) {
   socket.on("error", () => {});
 }
 
-// stage serves a world and returns its address and the way to end it.
-export async function stage(w) {
+// stage serves a world and returns its address, what it was asked to change, ways
+// to tell the page of something, and the way to end it. A world may refuse: by
+// the status that it gives for a path.
+export async function stage(w, port = 0) {
   const open = new Set();
+  const watchers = new Set();
+  const asked = [];
   const server = createServer(async (req, res) => {
-    const { pathname } = new URL(req.url, "http://x");
+    const { pathname, searchParams } = new URL(req.url, "http://x");
+    const refused = w.refuse?.(pathname, searchParams);
+    if (refused) {
+      res.writeHead(refused.status, { "Content-Type": "application/json" }).end(JSON.stringify({ code: refused.status, ...refused }));
+      return;
+    }
+    if (req.method !== "GET") {
+      const parts = [];
+      for await (const p of req) parts.push(p);
+      const body = Buffer.concat(parts).toString();
+      asked.push({ method: req.method, path: pathname, query: searchParams, body: /^[{[]/.test(body) ? JSON.parse(body) : body });
+    }
+    await w.slow?.(pathname, searchParams, req.method);
     const lines = (all) => res.writeHead(200, { "Content-Type": "application/x-ndjson" }).end(all.map((v) => JSON.stringify(v) + "\n").join(""));
     if (pathname === "/" || pathname.startsWith("/console/")) {
       const name = pathname === "/" ? "index.html" : pathname.slice("/console/".length);
@@ -140,22 +157,25 @@ export async function stage(w) {
     } else if (pathname === "/live") {
       res.writeHead(200, { "Content-Type": "text/event-stream" });
       res.write(`event: overview\ndata: ${JSON.stringify(w.overview)}\n\n`);
+      watchers.add(res);
+      res.on("close", () => watchers.delete(res));
     } else if (pathname === "/events") {
-      lines(w.events);
+      const [since, box, type] = [Number(searchParams.get("since") ?? 0), searchParams.get("sandbox"), searchParams.get("type")];
+      lines(w.events.filter((e) => e.seq > since && (!box || e.sandboxID === box) && (!type || e.type === type || e.type.startsWith(type + "."))));
     } else if (pathname.endsWith("/diff")) {
       lines(w.diff);
     } else if (pathname.endsWith("/console")) {
       res.writeHead(200, { "Content-Type": "application/octet-stream" });
       res.write(w.console);
     } else if (pathname.endsWith("/file")) {
-      res.writeHead(200, { "Content-Type": "application/octet-stream" }).end(w.file);
+      res.writeHead(200, { "Content-Type": "application/octet-stream" }).end(searchParams.get("at") ? "as it was\n" : w.file);
     } else {
       const route = routes.find(([form]) => form.test(pathname));
       if (!route) {
         res.writeHead(404, { "Content-Type": "application/json" }).end(JSON.stringify({ code: 404, message: "no route " + pathname }));
         return;
       }
-      res.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify(route[1](w)));
+      res.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify(route[1](w, searchParams)));
     }
   });
   server.on("upgrade", (req, socket) => terminal(req, socket, w.console));
@@ -163,9 +183,15 @@ export async function stage(w) {
     open.add(c);
     c.on("close", () => open.delete(c));
   });
-  await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  await new Promise((done) => server.listen(port, "127.0.0.1", done));
   return {
     url: `http://127.0.0.1:${server.address().port}`,
+    port: server.address().port,
+    asked,
+    world: w,
+    watchers: () => watchers.size,
+    tell: () => watchers.forEach((res) => res.write(`event: overview\ndata: ${JSON.stringify(w.overview)}\n\n`)),
+    drop: () => watchers.forEach((res) => res.destroy()),
     close: () => {
       for (const c of open) c.destroy();
       return new Promise((done) => server.close(done));

@@ -1,6 +1,6 @@
 // The audit log: what happened, when, and the way to the moment.
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { get, lines } from "./api";
 import { live, useEvents, useLive } from "./live";
 import { go, to } from "./route";
@@ -9,9 +9,14 @@ import type { AuditEvent, EventsReport } from "./types";
 import { useLoad } from "./ui/load";
 import { Action, Empty, Failure, Guest, Notice } from "./ui/parts";
 
-// kept bounds the lines that are shown, back how many events are looked through.
+// kept bounds the lines that are shown, back how many events are looked through
+// at a time.
 const kept = 500;
 const back = 50_000;
+
+// typingPause is how long nothing is typed before it is searched for, in
+// milliseconds.
+const typingPause = 300;
 
 const kinds: [string, string][] = [
   ["", "everything"], ["sandbox", "sandboxes"], ["snapshot", "snapshots"], ["egress", "egress"], ["inside", "asked from inside"],
@@ -24,35 +29,44 @@ export function EventsView({ query }: { query: URLSearchParams }) {
   const type = query.get("type") ?? "";
   const seq = Number(query.get("seq") ?? 0);
   const [text, setText] = useState("");
+  const [sought, seek] = useState("");
+  // until is the number before which events are shown; 0 for the latest.
+  const [until, setUntil] = useState(0);
   const [follow, setFollow] = useState(true);
   const [fresh, setFresh] = useState<AuditEvent[]>([]);
+  useEffect(() => {
+    const timer = window.setTimeout(() => seek(text), typingPause);
+    return () => window.clearTimeout(timer);
+  }, [text]);
+  useEffect(() => setUntil(0), [sandbox, type, seq, sought]);
   const known = overview !== undefined;
-  const past = useLoad(async (signal) => {
+  const words = sought.toLowerCase().split(/\s+/).filter(Boolean);
+  const fits = (e: AuditEvent) => words.length === 0 || has(JSON.stringify(e).toLowerCase(), words);
+  const past = useLoad(async (signal): Promise<Past> => {
+    if (!known) return { all: [], from: 0 };
     const all: AuditEvent[] = [];
-    if (!known) return all;
-    const since = seq > 0 ? Math.max(0, seq - kept / 2) : Math.max(0, (live.overview?.lastEvent ?? 0) - back);
-    const q = new URLSearchParams({ since: String(since), ...(sandbox ? { sandbox } : {}), ...(type ? { type } : {}) });
+    const end = until || (live.overview?.lastEvent ?? 0) + 1;
+    const from = seq > 0 && until === 0 ? Math.max(0, seq - kept / 2) : Math.max(0, end - 1 - back);
+    const q = new URLSearchParams({ since: String(from), ...(sandbox ? { sandbox } : {}), ...(type ? { type } : {}) });
     await lines<AuditEvent>("/events?" + q.toString(), signal, (e) => {
-      all.push(e);
-      if (seq > 0 && all.length >= kept) return false;
+      if (until > 0 && e.seq >= until) return false;
+      if (fits(e)) all.push(e);
+      if (seq > 0 && until === 0 && all.length >= kept) return false;
       if (all.length > 2 * kept) all.splice(0, kept);
       return true;
     });
     setFresh([]);
-    return all;
-  }, [sandbox, type, seq, known]);
+    return { all: all.slice(-kept), from: all.length > kept ? all.at(-kept)!.seq - 1 : from };
+  }, [sandbox, type, seq, known, sought, until]);
+  const latest = seq === 0 && until === 0;
   useEvents((e) => {
-    if (follow && (!sandbox || e.sandboxID === sandbox) && (!type || e.type === type || e.type.startsWith(type + "."))) setFresh((all) => [...all, e].slice(-kept));
+    if (follow && latest && (!sandbox || e.sandboxID === sandbox) && (!type || e.type === type || e.type.startsWith(type + ".")) && fits(e)) setFresh((all) => [...all, e].slice(-kept));
   });
   const filter = (change: Record<string, string>) => go("events", [], { sandbox, type, ...change });
-  const last = past.value?.at(-1)?.seq ?? 0;
-  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  const all = [...(past.value ?? []), ...fresh.filter((e) => e.seq > last)]
-    .filter((e) => {
-      const s = JSON.stringify(e).toLowerCase();
-      return words.every((w) => s.includes(w));
-    })
-    .slice(-kept).reverse();
+  const last = past.value?.all.at(-1)?.seq ?? 0;
+  const all = [...(past.value?.all ?? []), ...(latest ? fresh.filter((e) => e.seq > last) : [])].slice(-kept).reverse();
+  // Before these are others, unless the log was looked through from its start.
+  const from = past.value === undefined ? 0 : all.length === kept ? (all.at(-1)?.seq ?? 1) - 1 : past.value.from;
   const names = new Map((overview?.sandboxes ?? []).map((s) => [s.sandboxID, s.name]));
   const exported = "/events?" + new URLSearchParams({ ...(sandbox ? { sandbox } : {}), ...(type ? { type } : {}) }).toString();
   return (
@@ -85,9 +99,23 @@ export function EventsView({ query }: { query: URLSearchParams }) {
             <tbody>{all.map((e) => <Line key={e.seq} e={e} name={names.get(e.sandboxID ?? "")} marked={e.seq === seq} />)}</tbody>
           </table>
         )}
+      {past.value && (from > 0 || until > 0) && (
+        <div class="row-actions pages">
+          {from > 0 && <button type="button" onClick={() => setUntil(from + 1)}>Older than No. {from + 1}</button>}
+          {until > 0 && <button type="button" class="quiet" onClick={() => setUntil(0)}>The latest</button>}
+        </div>
+      )}
     </>
   );
 }
+
+// Past is a stretch of the log: what fits of everything after from.
+interface Past {
+  all: AuditEvent[];
+  from: number;
+}
+
+const has = (text: string, words: string[]) => words.every((w) => text.includes(w));
 
 const bad = /(died|crashed|unhealthy|denied|missed|critical|cut|failed|refused)/;
 
@@ -100,7 +128,7 @@ function Line({ e, name, marked }: { e: AuditEvent; name: string | undefined; ma
       <td data-label="Event"><span class={`mark ${bad.test(e.type) ? "denied" : ""}`}>{e.type}</span></td>
       <td data-label="Sandbox">{e.sandboxID ? (name ? <a href={to("sandbox", [e.sandboxID])}>{name}</a> : <small class="muted">{e.sandboxID}</small>) : "—"}</td>
       <td data-label="What" class="fields">{fields.map(([k, v]) => <span key={k}><small class="muted">{k}</small> <Guest text={v} most={200} /> </span>)}</td>
-      <td class="end">{name && e.sandboxID && <a class="button small" href={to("sandbox", [e.sandboxID, "timeline"], { before: e.time })} title="The last snapshot from before this">Just before</a>}</td>
+      <td class="end">{name && e.sandboxID && <a class="button small" href={to("sandbox", [e.sandboxID, "timeline"], { before: e.time })} title="Opens the timeline at the last snapshot from before this">Restore to before…</a>}</td>
     </tr>
   );
 }

@@ -5,7 +5,7 @@ import { post, sandboxPath } from "./api";
 import { FirstRun } from "./firstrun";
 import { NewSandbox } from "./newsandbox";
 import { useLive, useNow } from "./live";
-import { to } from "./route";
+import { stay, to } from "./route";
 import { useMay } from "./session";
 import { ago, percent, plural, shown, span } from "./text";
 import type { Activity } from "./types";
@@ -25,12 +25,13 @@ function fits(s: Activity, search: string): boolean {
   return search.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 
-export function FleetView() {
+// The filters are in the address, so that the way back from a sandbox leads to
+// the same rows.
+export function FleetView({ query }: { query: URLSearchParams }) {
   const { overview } = useLive();
   const now = useNow();
-  const [search, setSearch] = useState("");
-  const [state, setState] = useState("");
-  const [label, setLabel] = useState("");
+  const [search, state, label] = [query.get("q") ?? "", query.get("state") ?? "", query.get("label") ?? ""];
+  const filter = (change: Record<string, string>) => stay("fleet", [], { q: search, state, label, ...change });
   const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
   const [creating, setCreating] = useState(false);
   const operates = useMay("operate");
@@ -54,20 +55,21 @@ export function FleetView() {
       <div class="view-head">
         <h1>Fleet</h1>
         <div class="filters" role="group" aria-label="Filter by state">
-          <button type="button" class="pill" aria-pressed={state === ""} onClick={() => setState("")}>all {all.length}</button>
+          <button type="button" class="pill" aria-pressed={state === ""} onClick={() => filter({ state: "" })}>all {all.length}</button>
           {counts.map(([name, n]) => (
             <button type="button" key={name} class={`pill ${urgent.includes(name) ? "bad" : ""}`} aria-pressed={state === name}
-              onClick={() => setState(state === name ? "" : name)}>{name.replace("_", " ")} {n}</button>
+              onClick={() => filter({ state: state === name ? "" : name })}>{name.replace("_", " ")} {n}</button>
           ))}
         </div>
         <div class="head-end">
-          {known.length > 0 && (
-            <select aria-label="Label" value={label} onChange={(e) => setLabel(e.currentTarget.value)}>
+          {(known.length > 0 || label) && (
+            <select aria-label="Label" value={label} onChange={(e) => filter({ label: e.currentTarget.value })}>
               <option value="">any label</option>
               {known.map((l) => <option key={l} value={l}>{shown(l, 60)}</option>)}
+              {label && !known.includes(label) && <option value={label}>{shown(label, 60)}</option>}
             </select>
           )}
-          <input type="search" placeholder="Search name, label, command" aria-label="Search" value={search} onInput={(e) => setSearch(e.currentTarget.value)} />
+          <input type="search" placeholder="Search name, label, command" aria-label="Search" value={search} onInput={(e) => filter({ q: e.currentTarget.value })} />
           {operates && <button type="button" class="primary" onClick={() => setCreating(true)}>New sandbox</button>}
         </div>
       </div>
@@ -78,12 +80,12 @@ export function FleetView() {
       )}
       {operates && chosen.length > 0 && <Bulk chosen={chosen} done={() => setPicked(new Set())} />}
       {rows.length === 0
-        ? <Empty title="No sandbox fits."><button type="button" onClick={() => { setSearch(""); setState(""); setLabel(""); }}>Show all</button></Empty>
+        ? <Empty title="No sandbox fits."><button type="button" onClick={() => stay("fleet")}>Show all</button></Empty>
         : (
           <table class="fleet cards">
             <thead>
               <tr>
-                {operates && <th class="tick"><input type="checkbox" aria-label="Select all that are shown" checked={chosen.length === rows.length}
+                {operates && <th class="tick"><input type="checkbox" aria-label="Select all that are shown" checked={chosen.length === rows.length} indeterminate={chosen.length > 0 && chosen.length < rows.length}
                   onChange={(e) => setPicked(new Set(e.currentTarget.checked ? rows.map((s) => s.sandboxID) : []))} /></th>}
                 <th>Sandbox</th><th>State</th><th>Doing</th><th>CPU</th><th class="num">Memory</th><th>Last snapshot</th><th class="num">Egress</th><th class="num">Age</th>
               </tr>

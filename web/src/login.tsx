@@ -1,9 +1,9 @@
 import { useState } from "preact/hooks";
 import { post } from "./api";
 import type { Session } from "./session";
-import { Copy, Failure, Field } from "./ui/parts";
+import { Copy, Failure, Field, Notice } from "./ui/parts";
 
-export function Login({ signedIn }: { signedIn: (s: Session) => void }) {
+export function Login({ signedIn, ended }: { signedIn: (s: Session) => void; ended: boolean }) {
   const [key, setKey] = useState("");
   const [error, setError] = useState<unknown>(undefined);
   const [waits, setWaits] = useState(false);
@@ -23,6 +23,9 @@ export function Login({ signedIn }: { signedIn: (s: Session) => void }) {
     <main class="login">
       <form class="panel" onSubmit={(e) => void submit(e)}>
         <h1><img src="/console/icon.svg" alt="" width="28" height="28" /> Bulkhead</h1>
+        {ended && error === undefined && (
+          <Notice kind="warn" role="alert"><strong>Your session has ended.</strong> Its key was revoked, it was not used for long, or the daemon was started anew. Sign in to go on where you were.</Notice>
+        )}
         <Field label="API key" hint="It is exchanged for a session of this browser and not kept in the page.">
           <input type="password" name="key" autocomplete="current-password" autofocus required spellcheck={false}
             value={key} onInput={(e) => setKey(e.currentTarget.value)} />

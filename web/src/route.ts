@@ -35,6 +35,12 @@ export function go(view: string, parts: string[] = [], query: Record<string, str
   location.hash = to(view, parts, query);
 }
 
+// stay changes the address without leaving: the way back leads elsewhere.
+export function stay(view: string, parts: string[] = [], query: Record<string, string> = {}): void {
+  history.replaceState(null, "", to(view, parts, query));
+  window.dispatchEvent(new Event("hashchange"));
+}
+
 export function useRoute(): Route {
   const [route, set] = useState(() => parse(location.hash));
   useEffect(() => {

@@ -23,6 +23,22 @@ export interface Sandbox {
   accel: string;
   vmm?: { driver: string; version: string; pid: number; cage?: Cage };
   consoleTail?: string;
+  schedule?: Schedule;
+}
+
+// Schedule is what is done for a sandbox while nobody looks. What is not here is
+// kept as it is.
+export interface Schedule {
+  everySeconds?: number;
+  keep: { last: number; hourly: number; daily: number };
+  idleSeconds?: number;
+  suspendSeconds?: number;
+  keepAlive?: boolean;
+  wake?: string;
+  expiresAt?: string;
+  expiry?: string;
+  onUnhealthy?: string;
+  before?: { commands?: string[]; contact?: boolean; intervalSeconds?: number };
 }
 
 // Forked is what became of one fork of those asked for.
@@ -145,6 +161,7 @@ export interface Process {
   cpuSeconds: number;
   memoryBytes: number;
   ageSeconds: number;
+  started: number;
 }
 
 export interface Programs {
@@ -164,6 +181,7 @@ export interface Egress {
 export interface Verdict {
   destination: string;
   allowed: boolean;
+  asks?: boolean;
   rule: string;
 }
 

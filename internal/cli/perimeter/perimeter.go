@@ -209,34 +209,46 @@ func newLog(a *app.App) *cobra.Command {
 }
 
 func newTest(a *app.App) *cobra.Command {
-	return &cobra.Command{
+	var by string
+	c := &cobra.Command{
 		Use: "test SANDBOX NAME:PORT", Short: "Would this be allowed, and by which rule?",
 		Long: "Say whether a connection would be allowed, refused or asked about, and by which rule.\n" +
 			"Nothing is sent. The exit code is 1 unless it would be allowed.",
-		Example: "  bulkhead egress test otter pypi.org:443",
+		Example: "  bulkhead egress test otter pypi.org:443\n  bulkhead egress test otter pypi.org:443 --policy draft.yaml",
 		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.CompleteSandboxes,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
-			v, err := a.API.TestEgress(ctx, args[0], args[1])
+			req := client.EgressTestRequest{Destination: args[1]}
+			if by != "" {
+				var err error
+				if req.EgressPolicyRequest, err = policyFrom(a, by); err != nil {
+					return err
+				}
+			}
+			v, err := a.API.TestEgress(ctx, args[0], req)
 			if err != nil {
 				return err
 			}
-			word := "allowed by"
-			switch {
-			case v.Asked:
-				word = "to be asked about by"
-			case !v.Allowed:
-				word = "refused by"
-			}
-			if err := a.Answer(v, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", word, v.Rule) }); err != nil {
-				return err
-			}
-			switch {
-			case v.Asked:
-				return fmt.Errorf("%s would wait for your answer", args[1])
-			case !v.Allowed:
-				return fmt.Errorf("%s would be refused", args[1])
-			}
-			return nil
+			return tested(a, v)
 		}),
 	}
+	c.Flags().StringVar(&by, "policy", "", "decide by this preset or file, not by what is in force")
+	return c
+}
+
+// tested tells a verdict. What would not be allowed at once is an error.
+func tested(a *app.App, v client.EgressVerdict) error {
+	word, problem := "allowed", ""
+	switch {
+	case v.Asks:
+		word, problem = "to be asked about", "would wait for your answer"
+	case !v.Allowed:
+		word, problem = "refused", "would be refused"
+	}
+	if err := a.Answer(v, func(w io.Writer) { fmt.Fprintf(w, "%s by %s\n", word, v.Rule) }); err != nil {
+		return err
+	}
+	if problem != "" {
+		return fmt.Errorf("%s %s", show.OneLine(v.Destination), problem)
+	}
+	return nil
 }

@@ -146,11 +146,20 @@ func (b borders) aim(ref, destination string) (id string, to policy.Destination,
 	return id, to, err
 }
 
-func (b borders) TestEgress(_ context.Context, ref, destination string) (client.EgressVerdict, error) {
-	id, to, err := b.aim(ref, destination)
+func (b borders) TestEgress(_ context.Context, ref string, req client.EgressTestRequest) (client.EgressVerdict, error) {
+	id, to, err := b.aim(ref, req.Destination)
 	if err != nil {
 		return client.EgressVerdict{}, err
 	}
-	v, err := b.Border.Test(id, to)
-	return client.EgressVerdict{Destination: destination, Allowed: v.Action == policy.Allow, Asked: v.Action == policy.Ask, Rule: v.Rule}, err
+	var v policy.Verdict
+	if req.Policy == "" && req.Preset == "" {
+		v, err = b.Border.Test(id, to)
+	} else if p, badly := requested(req.EgressPolicyRequest); badly == nil {
+		v = p.Decide(to)
+	} else {
+		err = badly
+	}
+	return client.EgressVerdict{
+		Destination: req.Destination, Allowed: v.Action == policy.Allow, Asks: v.Action == policy.Ask, Rule: v.Rule,
+	}, err
 }

@@ -12,6 +12,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"regexp"
+	"sync"
 
 	"bulkhead/client"
 	"bulkhead/internal/fault"
@@ -44,9 +46,10 @@ type Route = func(w http.ResponseWriter, r *http.Request) error
 
 // Routes returns what is served, by pattern.
 func (p *Page) Routes() map[string]Route {
+	files := sync.OnceValue(pack)
 	return map[string]Route{
-		"GET /{$}":            index,
-		"GET /console/{file}": asset,
+		"GET /{$}":            func(w http.ResponseWriter, r *http.Request) error { return files().serve(w, r, "index.html") },
+		"GET /console/{file}": func(w http.ResponseWriter, r *http.Request) error { return files().serve(w, r, r.PathValue("file")) },
 
 		"POST /session":   p.Sessions.Begin,
 		"GET /session":    p.Sessions.Who,
@@ -71,7 +74,11 @@ func (p *Page) Routes() map[string]Route {
 			return done(w, p.Desk.MakeFolder(r.Context(), r.PathValue("ref"), r.URL.Query().Get("path")))
 		},
 		"GET /sandboxes/{ref}/file": func(w http.ResponseWriter, r *http.Request) error {
-			return p.Desk.Download(w, r, r.PathValue("ref"))
+			ref, err := moment(r)
+			if err != nil {
+				return err
+			}
+			return p.Desk.Download(w, r, ref)
 		},
 		"PUT /sandboxes/{ref}/file": func(w http.ResponseWriter, r *http.Request) error {
 			input.Steady(w, r, input.Still)
@@ -85,7 +92,33 @@ func (p *Page) Routes() map[string]Route {
 			all, err := p.Desk.Programs(r.Context(), r.PathValue("ref"))
 			return answer(w, all, err)
 		},
+		"POST /sandboxes/{ref}/programs/{pid}/signal": p.signal,
 	}
+}
+
+// snapshotForm is what names and ids of snapshots have in common.
+var snapshotForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// moment is the sandbox that a request is about, or what it was at the snapshot
+// that the query parameter at names.
+func moment(r *http.Request) (ref string, err error) {
+	ref = r.PathValue("ref")
+	switch at := r.URL.Query().Get("at"); {
+	case at == "":
+		return ref, nil
+	case !snapshotForm.MatchString(at):
+		return "", fault.New(fault.Invalid, "query parameter at is not the id or name of a snapshot")
+	default:
+		return ref + "@" + at, nil
+	}
+}
+
+func (p *Page) signal(w http.ResponseWriter, r *http.Request) error {
+	var s client.ProcessSignal
+	if err := read(w, r, &s); err != nil {
+		return err
+	}
+	return done(w, p.Desk.Signal(r.Context(), r.PathValue("ref"), r.PathValue("pid"), s))
 }
 
 // check answers what is to be said of a policy while it is being written: a

@@ -3,8 +3,11 @@ package page_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,6 +91,61 @@ func TestAssets(t *testing.T) {
 	for _, file := range []string{"", ".", "..", "../static.go", "nothing.js", "dist"} {
 		if _, err := get(t, "GET /console/{file}", file); !fault.Is(err, fault.NotFound) {
 			t.Errorf("%q: %v", file, err)
+		}
+	}
+}
+
+// What a browser fetches is compressed, and is fetched once.
+func TestAssetsAreCompressed(t *testing.T) {
+	p := &page.Page{Sessions: &session.Sessions{}, Live: &overview.Live{}, Desk: &desk.Desk{}, Terminals: &terminal.Room{}}
+	ask := func(accept, have string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("GET", "/console/app.js", nil)
+		r.SetPathValue("file", "app.js")
+		r.Header.Set("Accept-Encoding", accept)
+		r.Header.Set("If-None-Match", have)
+		w := httptest.NewRecorder()
+		if err := p.Routes()["GET /console/{file}"](w, r); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	plain, packed := ask("", ""), ask("br, gzip", "")
+	if plain.Header().Get("Content-Encoding") != "" || packed.Header().Get("Content-Encoding") != "gzip" {
+		t.Fatalf("encodings %q, %q", plain.Header(), packed.Header())
+	}
+	z, err := gzip.NewReader(packed.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, plain.Body.Bytes()) {
+		t.Errorf("it unpacks to %d bytes of %d, %v", len(got), plain.Body.Len(), err)
+	}
+	tag := packed.Header().Get("Etag")
+	if again := ask("gzip", tag); again.Code != http.StatusNotModified || again.Body.Len() > 0 {
+		t.Errorf("what it has is sent again: %d", again.Code)
+	}
+	if other := ask("", tag); other.Code != http.StatusOK || other.Header().Get("Vary") != "Accept-Encoding" {
+		t.Errorf("another encoding counts as the same: %d", other.Code)
+	}
+	if refused := ask("gzip;q=0", ""); refused.Header().Get("Content-Encoding") != "" {
+		t.Error("who refuses compression gets it")
+	}
+}
+
+// A file can be had as it was at a snapshot; what names none asks no guest.
+func TestFilesOfAMoment(t *testing.T) {
+	for at, want := range map[string]string{"": "ia", "monday": "ia@monday", "mon@day": "", "../x": "", "Monday": "", "-": ""} {
+		var asked string
+		d := &desk.Desk{Transport: func(_ context.Context, ref string) (http.RoundTripper, error) {
+			asked = ref
+			return nil, fault.New(fault.NotFound, "nobody is there")
+		}}
+		p := &page.Page{Sessions: &session.Sessions{}, Live: &overview.Live{}, Desk: d, Terminals: &terminal.Room{}}
+		r := httptest.NewRequest("GET", "/x?"+url.Values{"path": {"/etc/motd"}, "at": {at}}.Encode(), nil)
+		r.SetPathValue("ref", "ia")
+		err := p.Routes()["GET /sandboxes/{ref}/file"](httptest.NewRecorder(), r)
+		if asked != want || (want == "") != fault.Is(err, fault.Invalid) {
+			t.Errorf("at %q: asked %q, %v", at, asked, err)
 		}
 	}
 }

@@ -20,6 +20,14 @@ func TestHostileTextStaysText(t *testing.T) {
 	browse(t, "hostile.mjs")
 }
 
+// Many of everything, long and foreign names, light and dark, a phone and a
+// keyboard alone are what the page is made for; a daemon, a key or a sandbox that
+// goes is told; nothing is lost by looking elsewhere.
+func TestEveryViewHolds(t *testing.T) {
+	prepare(t)
+	browse(t, "views.mjs")
+}
+
 // What is committed is what the sources build to, and they pass their own tests.
 func TestPageIsBuiltFromItsSources(t *testing.T) {
 	prepare(t)

@@ -140,6 +140,10 @@ func (s *sweeper) network(box string) {
 	s.ask(200, "POST "+box+"/egress/rules", `{"destination":"a.example","allow":true}`)
 	s.ask(200, "GET "+box+"/egress", "")
 	s.ask(200, "POST "+box+"/egress/test", `{"destination":"a.example:443"}`)
+	if got := s.ask(200, "POST "+box+"/egress/test", `{"destination":"a.example:443","policy":"version: 1\ndefault: ask\n"}`); !bytes.Contains(got, []byte(`"asks":true`)) {
+		s.t.Errorf("by a draft that asks: %s", got)
+	}
+	s.ask(400, "POST "+box+"/egress/test", `{"destination":"a.example:443","policy":"version: 7\n"}`)
 	s.ask(200, "POST "+box+"/egress/ask", `{"destination":"a.example:443"}`)
 	s.ask(400, "POST "+box+"/egress/answer", `{"destination":"b.example:443","allow":true}`)
 	s.ask(200, "PUT "+box+"/egress", `{"policy":"version: 1\ndefault: ask\n"}`)

@@ -2,13 +2,14 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { get, post, put, sandboxPath } from "../api";
+import { draft as draftOf, keepDraft } from "../drafts";
 import { useEvents } from "../live";
 import { useMay } from "../session";
 import { plural } from "../text";
 import type { Egress, EgressChange, EgressCheck, Verdict } from "../types";
 import { useLoad } from "../ui/load";
 import { Action, Failure, Guest, Notice, Panel } from "../ui/parts";
-import { report, say } from "../ui/toast";
+import { say } from "../ui/toast";
 
 // typingPause is how long nothing is typed before the policy is checked, in
 // milliseconds.
@@ -16,7 +17,12 @@ const typingPause = 350;
 
 export function Policy({ id, name }: { id: string; name: string }) {
   const egress = useLoad((s) => get<Egress>(sandboxPath(id, "egress"), s), [id]);
-  const [draft, setDraft] = useState<string | undefined>();
+  const kept = "policy " + id;
+  const [draft, setText] = useState(draftOf(kept));
+  const setDraft = (text: string | undefined) => {
+    keepDraft(kept, text);
+    setText(text);
+  };
   useEvents((e) => {
     if (e.sandboxID === id && e.type === "egress.policy") egress.again();
   });
@@ -29,7 +35,7 @@ export function Policy({ id, name }: { id: string; name: string }) {
         <Edit id={id} inForce={inForce} text={draft ?? inForce} change={(t) => setDraft(t === inForce ? undefined : t)}
           stored={() => { setDraft(undefined); egress.again(); }} />
       </Panel>
-      <Panel title="Would this be allowed?"><Try id={id} inForce={inForce} /></Panel>
+      <Panel title="Would this be allowed?"><Try id={id} inForce={inForce} draft={draft} /></Panel>
     </div>
   );
 }
@@ -102,27 +108,34 @@ function Effect({ changes }: { changes: EgressChange[] }) {
   );
 }
 
-function Try({ id, inForce }: { id: string; inForce: string }) {
+function Try({ id, inForce, draft }: { id: string; inForce: string; draft: string | undefined }) {
   const [destination, setDestination] = useState("");
   const [verdict, setVerdict] = useState<Verdict | undefined>();
-  useEffect(() => setVerdict(undefined), [inForce]);
+  const [error, setError] = useState<unknown>(undefined);
+  const forget = () => {
+    setVerdict(undefined);
+    setError(undefined);
+  };
+  useEffect(forget, [inForce, draft, destination]);
   const ask = async (e: Event) => {
     e.preventDefault();
+    forget();
     const to = /:\d+$/.test(destination) ? destination : destination + ":443";
     try {
-      setVerdict(await post<Verdict>(sandboxPath(id, "egress", "test"), { destination: to }));
+      setVerdict(await post<Verdict>(sandboxPath(id, "egress", "test"), { destination: to, ...(draft === undefined ? {} : { policy: draft }) }));
     } catch (e) {
-      setVerdict(undefined);
-      report(e);
+      setError(e);
     }
   };
   return (
     <form class="try" onSubmit={(e) => void ask(e)}>
       <input aria-label="Destination" placeholder="api.example.com:443" required value={destination} onInput={(e) => setDestination(e.currentTarget.value.trim())} />
       <button type="submit">Ask</button>
+      <p class="muted answer">{draft === undefined ? "Asks the policy in force." : "Asks what is written above, which is not in force."} Nothing is sent.</p>
+      {error !== undefined && <div class="answer"><Failure error={error} /></div>}
       {verdict && (
         <div role="status" class="answer">
-          <span class={`mark ${verdict.allowed ? "allowed" : "denied"}`}>{verdict.allowed ? "allowed" : "not allowed"}</span> <Guest text={verdict.destination} />, by <Guest text={verdict.rule} />
+          <span class={`mark ${verdict.allowed ? "allowed" : verdict.asks ? "asked" : "denied"}`}>{verdict.allowed ? "allowed" : verdict.asks ? "you are asked" : "denied"}</span> <Guest text={verdict.destination} />, by <Guest text={verdict.rule} />
         </div>
       )}
     </form>

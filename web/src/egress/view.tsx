@@ -12,6 +12,9 @@ import { say } from "../ui/toast";
 import { ConnectionLog } from "./log";
 import { Policy } from "./policy";
 
+// bars is how many destinations are drawn.
+const bars = 50;
+
 export function EgressView({ id }: { id: string }) {
   const { overview } = useLive();
   if (!overview) return <p class="muted pad" aria-busy="true">Waiting for the daemon…</p>;
@@ -96,7 +99,7 @@ function Traffic({ id, allowed }: { id: string; allowed: number }) {
             <table class="bars cards">
               <thead><tr><th>Destination</th><th>Sent and received</th><th class="num">Sent</th><th class="num">Received</th><th class="num">Connections</th></tr></thead>
               <tbody>
-                {used.slice(0, 50).map((u) => (
+                {used.slice(0, bars).map((u) => (
                   <tr key={u.destination}>
                     <td data-label="Destination"><Guest text={u.destination} most={80} /></td>
                     <td class="bar" aria-hidden="true"><Bar up={u.upBytes / most} down={u.downBytes / most} /></td>
@@ -108,6 +111,7 @@ function Traffic({ id, allowed }: { id: string; allowed: number }) {
               </tbody>
             </table>
           )}
+        {used.length > bars && <p class="muted pad">And {used.length - bars} more, of {size(used.slice(bars).reduce((n, u) => n + u.upBytes + u.downBytes, 0))} together.</p>}
       </Panel>
       {(egress.value.budgets.length > 0 || dropped.length > 0) && (
         <Panel title="Limits and drops">

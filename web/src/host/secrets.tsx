@@ -6,7 +6,7 @@ import { useNow } from "../live";
 import { ago } from "../text";
 import type { Secret } from "../types";
 import { useLoad } from "../ui/load";
-import { Action, Empty, Failure, Field, Guest, Panel } from "../ui/parts";
+import { Action, Empty, Failure, Field, Guest, Panel, Removal } from "../ui/parts";
 import { say } from "../ui/toast";
 
 export function Secrets() {
@@ -44,15 +44,5 @@ export function Secrets() {
         <Action kind="primary" act={store} disabled={name === "" || value === ""} busy="Setting…">Set</Action>
       </form>
     </Panel>
-  );
-}
-
-// Removal asks once more.
-export function Removal({ act, what, verb = "Remove" }: { act: () => Promise<void>; what: string; verb?: string }) {
-  const [sure, setSure] = useState(false);
-  return (
-    <Action kind={sure ? "danger" : "quiet"} about={what} act={() => { if (sure) return act(); setSure(true); return; }}>
-      {sure ? `Really ${verb.toLowerCase()}` : verb}
-    </Action>
   );
 }

@@ -1,5 +1,6 @@
 // What going back would undo, and the way to do it.
 
+import { Fragment } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { lines, post, sandboxPath } from "../api";
 import { moment, plural, size } from "../text";
@@ -7,6 +8,7 @@ import type { Activity, FileChange, RollbackResult, Snapshot } from "../types";
 import { Dialog } from "../ui/dialog";
 import { Action, Failure, Guest, Notice } from "../ui/parts";
 import { up } from "../ui/state";
+import { Compare } from "./compare";
 import { say } from "../ui/toast";
 
 // listed bounds the files that are shown; all are counted.
@@ -26,6 +28,8 @@ const nothing: Diff = { files: [], added: 0, removed: 0, changed: 0, rows: 0, wh
 
 export function Rollback({ box, to, close, done }: { box: Activity; to: Snapshot; close: () => void; done: () => void }) {
   const [diff, setDiff] = useState<Diff>(nothing);
+  // seen is the file of which the lines are shown.
+  const [seen, see] = useState("");
   const [error, setError] = useState<unknown>(undefined);
   useEffect(() => {
     const own = new AbortController();
@@ -75,12 +79,17 @@ export function Rollback({ box, to, close, done }: { box: Activity; to: Snapshot
             <thead><tr><th>Undone</th><th>File</th><th class="num">Size now</th><th class="num">Size then</th></tr></thead>
             <tbody>
               {diff.files.map((c) => (
-                <tr key={c.path}>
-                  <td><span class={`mark ${c.kind}`}>{c.kind === "added" ? "goes" : c.kind === "removed" ? "comes back" : "changes back"}</span></td>
-                  <td><Guest text={c.path + (c.folder ? "/" : "")} /></td>
-                  <td class="num">{c.kind === "removed" ? "—" : size(c.sizeAfter)}</td>
-                  <td class="num">{c.kind === "added" ? "—" : size(c.sizeBefore)}</td>
-                </tr>
+                <Fragment key={c.path}>
+                  <tr>
+                    <td><span class={`mark ${c.kind}`}>{c.kind === "added" ? "goes" : c.kind === "removed" ? "comes back" : "changes back"}</span></td>
+                    <td>{c.folder
+                      ? <Guest text={c.path + "/"} />
+                      : <button type="button" class="link" aria-expanded={seen === c.path} title="Show its lines" onClick={() => see(seen === c.path ? "" : c.path)}><Guest text={c.path} /></button>}</td>
+                    <td class="num">{c.kind === "removed" ? "—" : size(c.sizeAfter)}</td>
+                    <td class="num">{c.kind === "added" ? "—" : size(c.sizeBefore)}</td>
+                  </tr>
+                  {seen === c.path && <tr><td colSpan={4}><Compare box={box} at={to} file={c} /></td></tr>}
+                </Fragment>
               ))}
             </tbody>
           </table>

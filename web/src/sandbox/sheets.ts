@@ -9,6 +9,14 @@ export function withSheets(doc: Document): void {
   const make = (tag: string, options?: ElementCreationOptions) =>
     tag.toLowerCase() === "style" ? sheet(doc) : Document.prototype.createElement.call(doc, tag, options);
   Object.defineProperty(doc, "createElement", { value: make });
+  // The colour of a cell that is none of the theme's is an attribute of its span,
+  // which the policy refuses too; a script may set the same by the object model.
+  Object.defineProperty(HTMLSpanElement.prototype, "setAttribute", {
+    value(this: HTMLSpanElement, name: string, value: string) {
+      if (name === "style") this.style.cssText = value;
+      else Element.prototype.setAttribute.call(this, name, value);
+    },
+  });
 }
 
 // sheet is an element that is empty; text that is set on it becomes the text of

@@ -7,6 +7,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { sandboxPath } from "../api";
 import { shown } from "../text";
 import type { Sandbox } from "../types";
+import { copy } from "../ui/copy";
+import { report } from "../ui/toast";
 import { up } from "../ui/state";
 import { ShellSocket, type Status } from "./socket";
 import { withSheets } from "./sheets";
@@ -60,7 +62,7 @@ export function Terminal({ box, shell }: { box: Sandbox; shell: string }) {
     // Ctrl+Shift+C copies, as in other terminals; Ctrl+Shift+V is the browser's.
     term.attachCustomKeyEventHandler((e) => {
       if (e.type === "keydown" && e.ctrlKey && e.shiftKey && e.code === "KeyC" && term.hasSelection()) {
-        void navigator.clipboard?.writeText(term.getSelection());
+        void copy(term.getSelection()).catch(report);
         e.preventDefault();
         return false;
       }
@@ -80,10 +82,13 @@ export function Terminal({ box, shell }: { box: Sandbox; shell: string }) {
       term.options.theme = isDark() ? dark : light;
     };
     window.addEventListener("themechange", theme);
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    system.addEventListener("change", theme);
     s.connect();
     term.focus();
     return () => {
       window.removeEventListener("themechange", theme);
+      system.removeEventListener("change", theme);
       watch.disconnect();
       s.close();
       term.dispose();
@@ -98,7 +103,7 @@ export function Terminal({ box, shell }: { box: Sandbox; shell: string }) {
       <div class="terminal-bar">
         <StatusLine status={status} />
         {(status.kind === "ended" || status.kind === "failed") && <button type="button" class="small" onClick={() => socket.current?.again()}>{status.kind === "ended" ? "New shell" : "Connect"}</button>}
-        <small class="muted terminal-help">{link ? <>link to <bdi class="guest">{shown(link, 200)}</bdi></> : "F6 leaves the terminal"}</small>
+        <small class="muted terminal-help">{link ? <>link to <bdi class="guest">{shown(link, 200)}</bdi></> : "F6 leaves the terminal; Ctrl+Shift+C and V copy and paste"}</small>
         <button type="button" class="quiet small" onClick={() => host.current?.querySelector("textarea")?.focus()}>Focus</button>
       </div>
       <div class="terminal-host" ref={host} />

@@ -13,6 +13,7 @@ import { say } from "../ui/toast";
 import { ConsoleLog } from "./console";
 import { Files } from "./files";
 import { Jail } from "./jail";
+import { Plan } from "./plan";
 import { Programs } from "./programs";
 import { Terminal } from "./terminal";
 import { Timeline } from "./timeline";
@@ -21,7 +22,7 @@ import { percent } from "../text";
 import { useWide } from "../ui/wide";
 
 const tabs: [string, string][] = [
-  ["terminal", "Terminal"], ["files", "Files"], ["programs", "Processes"], ["console", "Console log"], ["jail", "Jail"],
+  ["terminal", "Terminal"], ["files", "Files"], ["programs", "Processes"], ["console", "Console log"], ["jail", "Jail"], ["schedule", "Schedule"],
 ];
 
 export function SandboxView({ id, tab, query }: { id: string; tab: string; query: URLSearchParams }) {
@@ -54,6 +55,7 @@ export function SandboxView({ id, tab, query }: { id: string; tab: string; query
 function Pane({ box, at, path, operates }: { box: Activity; at: string; path: string; operates: boolean }) {
   if (at === "console") return <ConsoleLog key={box.sandboxID} box={box} />;
   if (at === "jail") return <Jail box={box} />;
+  if (at === "schedule") return <Plan key={box.sandboxID} box={box} />;
   if (!operates) return <Empty title="Your key may only look."><p>What is in a sandbox needs a key with the scope “operate”.</p></Empty>;
   // Looking must not wake what sleeps.
   if (box.state === "paused") return <Sleeping box={box} />;
@@ -80,6 +82,7 @@ function Sleeping({ box }: { box: Activity }) {
 function Head({ box }: { box: Activity }) {
   const operates = useMay("operate");
   const [removing, setRemoving] = useState(false);
+  const [restarting, setRestarting] = useState(false);
   const ask = (verb: string) => () => post(sandboxPath(box.sandboxID, verb));
   const fork = async () => {
     const [first] = await post<Forked[]>(sandboxPath(box.sandboxID, "fork"), { count: 1, all: true, forever: true });
@@ -99,7 +102,7 @@ function Head({ box }: { box: Activity }) {
           {operates && up(box) && <Action act={ask("pause")} busy="Pausing…">Pause</Action>}
           {operates && box.state === "paused" && <Action kind="primary" act={ask("resume")} busy="Resuming…">Resume</Action>}
           {operates && ends && <Action act={ask("start")} busy="Starting…" title="Boot it from its disk">Start</Action>}
-          {operates && up(box) && <Action act={ask("restart")} busy="Restarting…" title="End the machine and boot it from its disk">Restart</Action>}
+          {operates && up(box) && <button type="button" onClick={() => setRestarting(true)} title="End the machine and boot it from its disk">Restart…</button>}
           {operates && (up(box) || box.state === "paused") && <Action act={fork} busy="Forking…" title="A new sandbox that goes on from this moment">Fork</Action>}
           {operates && <button type="button" class="quiet danger" onClick={() => setRemoving(true)}>Remove…</button>}
         </div>
@@ -110,8 +113,26 @@ function Head({ box }: { box: Activity }) {
           {(box.unhealthy || ends) && <div class="hint">{box.lastSnapshot ? "The way back is the timeline: choose a moment from before and roll back." : "There is no snapshot to go back to."}</div>}
         </Notice>
       )}
+      {restarting && <Restart box={box} close={() => setRestarting(false)} />}
       {removing && <Remove box={box} close={() => setRemoving(false)} />}
     </>
+  );
+}
+
+// Restart asks first: what is in memory goes, and only a snapshot brings it back.
+function Restart({ box, close }: { box: Activity; close: () => void }) {
+  const restart = (first: boolean) => async () => {
+    if (first) await post(sandboxPath(box.sandboxID, "snapshots"), { timeline: true });
+    await post(sandboxPath(box.sandboxID, "restart"));
+    say(`${box.name} was started anew from its disk`);
+    close();
+  };
+  return (
+    <Dialog title={`Restart ${box.name}?`} close={close} actions={
+      <><Action kind="danger" act={restart(false)} busy="Restarting…">Restart</Action>
+        <Action kind="primary" act={restart(true)} busy="Restarting…">Take a snapshot, then restart</Action></>}>
+      <p>Every process ends, and what is in memory is lost. The disk stays as it is, and the machine boots from it.</p>
+    </Dialog>
   );
 }
 

@@ -1,6 +1,7 @@
 // Answers of the daemon as they are needed to draw.
 
 import { useCallback, useEffect, useState } from "preact/hooks";
+import { live } from "../live";
 
 export interface Loaded<T> {
   value: T | undefined;
@@ -10,7 +11,8 @@ export interface Loaded<T> {
 }
 
 // useLoad asks for something when the component appears and whenever one of
-// the inputs changes. What was there stays until the answer comes.
+// the inputs changes, and when the daemon is back. What was there stays until the
+// answer comes.
 export function useLoad<T>(ask: (signal: AbortSignal) => Promise<T>, inputs: unknown[]): Loaded<T> {
   const [state, set] = useState<{ value: T | undefined; error: unknown; loading: boolean }>({ value: undefined, error: undefined, loading: true });
   const [turn, next] = useState(0);
@@ -23,5 +25,7 @@ export function useLoad<T>(ask: (signal: AbortSignal) => Promise<T>, inputs: unk
     );
     return () => own.abort();
   }, [...inputs, turn]);
-  return { ...state, again: useCallback(() => next((n) => n + 1), []) };
+  const again = useCallback(() => next((n) => n + 1), []);
+  useEffect(() => live.onReturn(again), []);
+  return { ...state, again };
 }

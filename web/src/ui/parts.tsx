@@ -1,9 +1,10 @@
 // Small parts that all views are made of.
 
-import type { ComponentChildren, JSX } from "preact";
-import { useState } from "preact/hooks";
+import { cloneElement, type ComponentChildren, type JSX } from "preact";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { ApiError } from "../api";
 import { shown } from "../text";
+import { copy } from "./copy";
 import { report } from "./toast";
 
 // Guest shows text that somebody else chose.
@@ -26,7 +27,9 @@ interface ActionProps {
 // Action is a button that does something on the host.
 export function Action({ act, children, kind, disabled, title, about, busy }: ActionProps) {
   const [waits, setWaits] = useState(false);
+  // It is not disabled meanwhile: that would take the focus away.
   const press = async () => {
+    if (waits) return;
     setWaits(true);
     try {
       await act();
@@ -37,10 +40,23 @@ export function Action({ act, children, kind, disabled, title, about, busy }: Ac
     }
   };
   return (
-    <button type="button" class={kind ?? ""} disabled={disabled || waits} aria-busy={waits} title={title} onClick={() => void press()}>
+    <button type="button" class={kind ?? ""} disabled={disabled} aria-disabled={waits} aria-busy={waits} title={title} onClick={() => void press()}>
       {waits && busy ? busy : children}
       {about && <span class="visually-hidden"> {shown(about, 80)}</span>}
     </button>
+  );
+}
+
+// Removal asks once more: the second press counts, unless something else was
+// done in between.
+export function Removal({ act, what, verb = "Remove", busy }: { act: () => Promise<void>; what: string; verb?: string; busy?: string }) {
+  const [sure, setSure] = useState(false);
+  return (
+    <span class="removal" onFocusOut={() => setSure(false)}>
+      <Action kind={sure ? "danger" : "quiet"} about={what} {...(busy ? { busy } : {})} act={() => { if (sure) return act().finally(() => setSure(false)); setSure(true); return; }}>
+        {sure ? `Really ${verb.toLowerCase()}` : verb}
+      </Action>
+    </span>
   );
 }
 
@@ -88,7 +104,7 @@ export function Copy({ text }: { text: string }) {
   return (
     <span class="copy">
       <code>{text}</code>
-      <button type="button" class="quiet small" onClick={() => void navigator.clipboard?.writeText(text).then(() => setDone(true), report)}>
+      <button type="button" class="quiet small" onClick={() => void copy(text).then(() => setDone(true), report)}>
         {done ? "Copied" : "Copy"}
       </button>
     </span>
@@ -97,8 +113,11 @@ export function Copy({ text }: { text: string }) {
 
 // Tabs chooses one of several panes.
 export function Tabs({ all, at, href, label }: { all: [string, string][]; at: string; href: (id: string) => string; label: string }) {
+  const nav = useRef<HTMLElement>(null);
+  // On a phone the chosen one may be outside of what is seen.
+  useEffect(() => nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [at]);
   return (
-    <nav class="tabs" aria-label={label}>
+    <nav class="tabs" aria-label={label} ref={nav}>
       {all.map(([id, title]) => (
         <a key={id} href={href(id)} aria-current={id === at ? "page" : undefined}>{title}</a>
       ))}
@@ -106,13 +125,15 @@ export function Tabs({ all, at, href, label }: { all: [string, string][]; at: st
   );
 }
 
-// Field is an input with its label.
+// Field is an input with its label. The hint describes it and is no part of its
+// name, which is read out each time.
 export function Field({ label, hint, children }: { label: string; hint?: string; children: JSX.Element }) {
+  const id = useId();
   return (
-    <label class="field">
-      <span>{label}</span>
-      {children}
-      {hint && <small>{hint}</small>}
-    </label>
+    <div class="field">
+      <label for={id}>{label}</label>
+      {cloneElement(children, { id, ...(hint ? { "aria-describedby": id + "-hint" } : {}) })}
+      {hint && <small id={id + "-hint"}>{hint}</small>}
+    </div>
   );
 }

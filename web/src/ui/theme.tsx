@@ -11,11 +11,16 @@ function stored(): Theme {
   return all.find((x) => x === t) ?? "system";
 }
 
+// applyTheme is for before anything is drawn.
+export function applyTheme(theme: Theme = stored()): void {
+  document.documentElement.dataset["theme"] = theme;
+}
+
 export function ThemeSwitch() {
   const [theme, set] = useState<Theme>(stored);
   useEffect(() => {
     localStorage.setItem(key, theme);
-    document.documentElement.dataset["theme"] = theme;
+    applyTheme(theme);
     window.dispatchEvent(new Event("themechange"));
   }, [theme]);
   return (

@@ -27,6 +27,8 @@ const (
 	maxCommand, maxProcesses, maxPorts = 1000, 5000, 1000
 	// kthreadd is the parent of the kernel's own processes.
 	kthreadd = 2
+	// startField is the place of starttime in proc_pid_stat(5) behind the name.
+	startField = 19
 	// Values of a Linux guest on x86-64: USER_HZ and the size of a page.
 	ticks, page = 100, 4096
 )
@@ -143,7 +145,8 @@ func stat(line string, uptime float64) (p client.Process, ok bool) {
 	return client.Process{
 		PID: pid, Parent: parent, Command: line[begin+1 : end], State: fields[0][:1],
 		CPUSeconds:  (number(fields[11]) + number(fields[12])) / ticks,
-		AgeSeconds:  max(0, uptime-number(fields[19])/ticks),
+		AgeSeconds:  max(0, uptime-number(fields[startField])/ticks),
+		Started:     int64(min(number(fields[startField]), math.MaxInt32*ticks)),
 		MemoryBytes: int64(min(number(fields[21])*page, math.MaxInt32*page)),
 	}, true
 }

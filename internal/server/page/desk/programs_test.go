@@ -28,8 +28,8 @@ func TestParsePrograms(t *testing.T) {
 		record("/proc/net/tcp", tcp) + record("/proc/net/tcp6", "0: 00000000000000000000000001000000:1F90 0:0 0A\n")
 	want := client.Programs{
 		Processes: []client.Process{
-			{PID: 1, Parent: 0, Command: "/sbin/init --x y", State: "S", CPUSeconds: 3, MemoryBytes: 1 << 20, AgeSeconds: 900.5},
-			{PID: 40, Parent: 1, Command: "a) S 1 (\nb", State: "R", CPUSeconds: 3, MemoryBytes: 1 << 20, AgeSeconds: 900.5},
+			{PID: 1, Parent: 0, Command: "/sbin/init --x y", State: "S", CPUSeconds: 3, MemoryBytes: 1 << 20, AgeSeconds: 900.5, Started: 10000},
+			{PID: 40, Parent: 1, Command: "a) S 1 (\nb", State: "R", CPUSeconds: 3, MemoryBytes: 1 << 20, AgeSeconds: 900.5, Started: 10000},
 		},
 		Ports: []client.Port{{Port: 8080, Loopback: true}, {Port: 22}},
 	}

@@ -116,6 +116,26 @@ func TestCookieIsNotForScripts(t *testing.T) {
 	}
 }
 
+// What the host answers is data to a browser, for this page alone, and nothing to
+// keep; what a guest answers is the guest's.
+func TestAnswersAreNoPages(t *testing.T) {
+	d := newDesk()
+	h := d.ask(request("GET", "http://localhost/x", nil)).Header
+	for key, want := range map[string]string{
+		"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+	} {
+		if got := h.Get(key); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+	if csp := h.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, "frame-ancestors 'none'") {
+		t.Errorf("policy %q", csp)
+	}
+	if h := d.ask(request("GET", "http://8080-iabc.localhost/x", nil)).Header; h.Get("Content-Security-Policy") != "" || h.Get("Cache-Control") != "" {
+		t.Errorf("a guest's answer has %v", h)
+	}
+}
+
 func TestBadKeyGetsNoSession(t *testing.T) {
 	d := newDesk()
 	for _, body := range []string{`{"key": "bad"}`, `{}`, ``, `[]`, strings.Repeat("x", 1<<20)} {
