@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"bulkhead/client"
+	"bulkhead/client/remote"
+	"bulkhead/test/harness"
+)
+
+const (
+	// crew is how many sandboxes run beside the load.
+	crew = 8
+	// readsPerSecond are sent for loadTime.
+	readsPerSecond = 200
+	loadTime       = time.Minute
+	// slowest is what all but one read in a hundred have to stay below. A host on
+	// which a server that does nothing needs half of that is too busy to tell.
+	slowest = 50 * time.Millisecond
+	// tries is how often a quiet minute is waited for.
+	tries = 3
+	// readTimeout turns a read that is not answered into a failure.
+	readTimeout = 10 * time.Second
+)
+
+// reads are what clients ask for while they look on, of one sandbox where {id}
+// stands. GET /metrics is for one scraper in fifteen seconds, so not among them.
+var reads = []string{
+	"/health", "/version", "/sandboxes", "/v2/sandboxes?limit=3", "/v2/sandboxes?limit=3&nextToken={next}",
+	"/sandboxes/{id}", "/sandboxes/{id}/timeline", "/sandboxes/{id}/egress", "/sandboxes/{id}/blast-radius",
+	"/sandboxes/{id}/metrics", "/sandboxes/metrics?sandbox_ids={id}", "/v2/sandboxes/{id}/logs?limit=20",
+	"/snapshots?limit=5", "/events?sandbox={id}", "/templates", "/v2/templates", "/egress/pending", "/ssh",
+}
+
+// gated is the daemon by its door for programs.
+type gated struct {
+	url, key string
+	client   *client.Client
+	// ids are of the crew.
+	ids []string
+	// alone is what the daemon had of memory before the crew was there.
+	alone int64
+}
+
+// load has programs read and run through the door for them, beside a crew of
+// sandboxes that run, and removes those.
+func (b *bench) load(ctx context.Context) error {
+	g, err := b.gated(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.readsRow(ctx, g); err != nil {
+		return err
+	}
+	return b.streams(ctx, g)
+}
+
+// gated makes a key and the crew, each of which has a snapshot.
+func (b *bench) gated(ctx context.Context) (g gated, err error) {
+	at := regexp.MustCompile(`url=(http://\S+)`).FindStringSubmatch(b.host.LogTail(1 << 30))
+	if at == nil {
+		return g, errors.New("the daemon does not say where it listens")
+	}
+	key, err := b.client.CreateKey(ctx, client.KeyRequest{Name: "load", Scope: "operate"})
+	if err != nil {
+		return g, err
+	}
+	g.url, g.key = at[1], key.Value
+	if g.client, err = remote.Dial(remote.Host{URL: g.url, Key: g.key}); err != nil {
+		return g, err
+	}
+	if g.alone, err = harness.Resident(b.host.DaemonPID()); err != nil {
+		return g, err
+	}
+	for range crew {
+		s, err := b.client.Create(ctx, client.CreateRequest{TemplateID: "base"})
+		if err != nil {
+			return g, err
+		}
+		if _, err := b.client.Snapshot(ctx, s.ID, client.SnapshotRequest{}); err != nil {
+			return g, err
+		}
+		g.ids = append(g.ids, s.ID)
+	}
+	return g, nil
+}
+
+// readsRow compares reads at a steady pace with as many of a server that does
+// nothing but answer with as many bytes: half of those before, half after.
+func (b *bench) readsRow(ctx context.Context, g gated) error {
+	idle, err := startIdle(ctx)
+	if err != nil {
+		return err
+	}
+	defer idle.stop()
+	asked, err := g.questions(ctx)
+	if err != nil {
+		return err
+	}
+	var ours, hand paced
+	var used watched
+	for try := 1; ; try++ {
+		before := idle.asked(asked).send(ctx, loadTime/2)
+		watch := b.watch(ctx)
+		ours = asked.send(ctx, loadTime)
+		if used, err = watch(); err != nil {
+			return err
+		}
+		after := idle.asked(asked).send(ctx, loadTime/2)
+		hand = before.and(after)
+		if err := errors.Join(ours.err(), hand.err()); err != nil {
+			return fmt.Errorf("%d of the daemon's answers and %d of the other's were wrong: %w", len(ours.failed), len(hand.failed), err)
+		}
+		if hand.within(0.99) < slowest/2 || try == tries {
+			break
+		}
+		fmt.Printf("  (load average %s: a server that does nothing needed %.1f ms; once more)\n", used.busy, ms(hand.within(0.99)))
+	}
+	b.print(comparison{fmt.Sprintf("%d reads a second beside %d, p99", readsPerSecond, crew), ours.within(0.99), hand.within(0.99),
+		slowest, "50 ms (by hand: as many bytes and no more)"})
+	fmt.Printf("  p50 %.1f ms, slowest of %d %.1f ms (by hand %.1f and %.1f); load average %s\n", ms(ours.within(0.5)), len(ours.took),
+		ms(ours.within(1)), ms(hand.within(0.5)), ms(hand.within(1)), used.busy)
+	b.printMemory("daemon's memory meanwhile", g.alone, used.most)
+	return nil
+}
+
+// printMemory is the row of the daemon's memory beside the crew.
+func (b *bench) printMemory(what string, alone, most int64) {
+	const mib = 1 << 20
+	verdict := ""
+	if most > (40+crew)*mib {
+		verdict = "  MISSED"
+		b.missed++
+	}
+	fmt.Printf("%-46s %6.1f MiB, %.1f MiB before  40 MiB + 1 MiB each%s\n", what, float64(most)/mib, float64(alone)/mib, verdict)
+}
+
+// watched is what the host was like meanwhile.
+type watched struct {
+	// most is the largest that the daemon's memory was, in bytes.
+	most int64
+	// busy is the load average of the last minute.
+	busy string
+}
+
+// watch looks at the daemon until its result is called.
+func (b *bench) watch(ctx context.Context) func() (watched, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var w watched
+	var failed error
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil && failed == nil {
+			now, err := harness.Resident(b.host.DaemonPID())
+			w.most, failed = max(w.most, now), err
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	})
+	return func() (watched, error) {
+		cancel()
+		looking.Wait()
+		load, err := os.ReadFile("/proc/loadavg")
+		w.busy, _, _ = strings.Cut(string(load), " ")
+		return w, errors.Join(failed, err)
+	}
+}
+
+// questions are reads in turns, with how long an answer to each was.
+type questions struct {
+	client *http.Client
+	base   string
+	key    string
+	paths  []string
+	sizes  []int64
+}
+
+// questions asks everything once, so that what is wrong is seen at once.
+func (g gated) questions(ctx context.Context) (questions, error) {
+	q := questions{client: pooled(), base: g.url, key: g.key}
+	next, err := q.next(ctx)
+	if err != nil {
+		return q, err
+	}
+	for _, id := range g.ids {
+		for _, path := range reads {
+			q.paths = append(q.paths, strings.NewReplacer("{id}", id, "{next}", next).Replace(path))
+		}
+	}
+	for _, path := range q.paths {
+		n, err := q.get(ctx, path)
+		if err != nil {
+			return q, err
+		}
+		q.sizes = append(q.sizes, n)
+	}
+	return q, nil
+}
+
+func pooled() *http.Client {
+	return &http.Client{Timeout: readTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: readsPerSecond, DisableCompression: true}}
+}
+
+// next is the token of the second page of a list.
+func (q questions) next(ctx context.Context) (string, error) {
+	resp, err := q.ask(ctx, "/v2/sandboxes?limit=3")
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return "", err
+	}
+	next := resp.Header.Get("X-Next-Token")
+	if next == "" {
+		return "", errors.New("the list has no second page")
+	}
+	return next, nil
+}
+
+func (q questions) ask(ctx context.Context, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, q.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("X-Api-Key", q.key)
+	return q.client.Do(req)
+}
+
+// get reads one answer and says how long it was.
+func (q questions) get(ctx context.Context, path string) (int64, error) {
+	resp, err := q.ask(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(io.Discard, resp.Body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("GET %s: %s", path, resp.Status)
+	}
+	return n, err
+}
+
+// send asks for so long.
+func (q questions) send(ctx context.Context, d time.Duration) paced {
+	p := pace{requests: int(d.Seconds() * readsPerSecond), every: time.Second / readsPerSecond}
+	defer q.client.CloseIdleConnections()
+	return p.send(func(i int) error {
+		_, err := q.get(ctx, q.paths[i%len(q.paths)])
+		return err
+	})
+}
