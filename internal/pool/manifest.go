@@ -111,13 +111,22 @@ func decode(file, key []byte) (m manifest, err error) {
 // wrong with the manifest, without naming it.
 func readManifest(dir string, key []byte) (manifest, error) {
 	f, err := os.Open(dir + "/" + manifestFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return manifest{}, errors.New("missing")
-	}
 	if err != nil {
-		return manifest{}, err
+		return manifest{}, missing(err)
 	}
 	defer f.Close()
+	return manifestIn(f, key)
+}
+
+// missing is what is wrong with a manifest that cannot be opened.
+func missing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("missing")
+	}
+	return err
+}
+
+func manifestIn(f io.Reader, key []byte) (manifest, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err != nil {
 		return manifest{}, err
