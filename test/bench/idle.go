@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"syscall"
 )
 
 // idleServer has this program be a server that does nothing but answer, in a
@@ -24,11 +23,11 @@ type idle struct {
 	end io.Closer
 }
 
-// startIdle starts one that ends with this process at the latest.
+// startIdle starts one, which ends with its input, so with this process at the
+// latest.
 func startIdle(ctx context.Context) (*idle, error) {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", idleServer)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
