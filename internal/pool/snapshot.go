@@ -64,7 +64,7 @@ func (p *Pool) Snapshots() ([]Snapshot, error) {
 
 // knownManifest is readManifest for one that may have been read before.
 func (p *Pool) knownManifest(dir string, key []byte) (manifest, error) {
-	m, err := p.manifests.Of(dir+"/"+manifestFile, func(f *os.File) (manifest, error) { return manifestIn(f, key) })
+	m, err := p.manifests.Of(dir+"/"+manifestFile, func(f *os.File) (manifest, error) { return decode(f, key) })
 	return m, missing(err)
 }
 

@@ -14,6 +14,8 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/client/remote"
+	"bulkhead/test/bench/idle"
+	"bulkhead/test/bench/pace"
 	"bulkhead/test/harness"
 )
 
@@ -97,38 +99,39 @@ func (b *bench) gated(ctx context.Context) (g gated, err error) {
 // readsRow compares reads at a steady pace with as many of a server that does
 // nothing but answer with as many bytes: half of those before, half after.
 func (b *bench) readsRow(ctx context.Context, g gated) error {
-	idle, err := startIdle(ctx)
+	other, err := idle.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer idle.stop()
+	defer other.Stop()
 	asked, err := g.questions(ctx)
 	if err != nil {
 		return err
 	}
-	var ours, hand paced
+	alike := asked.alike(other.URL)
+	var ours, hand pace.Answers
 	var used watched
 	for try := 1; ; try++ {
-		before := idle.asked(asked).send(ctx, loadTime/2)
+		before := alike.send(ctx, loadTime/2)
 		watch := b.watch(ctx)
 		ours = asked.send(ctx, loadTime)
 		if used, err = watch(); err != nil {
 			return err
 		}
-		after := idle.asked(asked).send(ctx, loadTime/2)
-		hand = before.and(after)
-		if err := errors.Join(ours.err(), hand.err()); err != nil {
-			return fmt.Errorf("%d of the daemon's answers and %d of the other's were wrong: %w", len(ours.failed), len(hand.failed), err)
+		after := alike.send(ctx, loadTime/2)
+		hand = before.And(after)
+		if err := errors.Join(ours.Err(), hand.Err()); err != nil {
+			return fmt.Errorf("%d of the daemon's answers and %d of the other's were wrong: %w", len(ours.Failed), len(hand.Failed), err)
 		}
-		if hand.within(0.99) < slowest/2 || try == tries {
+		if hand.Within(0.99) < slowest/2 || try == tries {
 			break
 		}
-		fmt.Printf("  (load average %s: a server that does nothing needed %.1f ms; once more)\n", used.busy, ms(hand.within(0.99)))
+		fmt.Printf("  (load average %s: a server that does nothing needed %.1f ms; once more)\n", used.busy, ms(hand.Within(0.99)))
 	}
-	b.print(comparison{fmt.Sprintf("%d reads a second beside %d, p99", readsPerSecond, crew), ours.within(0.99), hand.within(0.99),
+	b.print(comparison{fmt.Sprintf("%d reads a second beside %d, p99", readsPerSecond, crew), ours.Within(0.99), hand.Within(0.99),
 		slowest, "50 ms (by hand: as many bytes and no more)"})
-	fmt.Printf("  p50 %.1f ms, slowest of %d %.1f ms (by hand %.1f and %.1f); load average %s\n", ms(ours.within(0.5)), len(ours.took),
-		ms(ours.within(1)), ms(hand.within(0.5)), ms(hand.within(1)), used.busy)
+	fmt.Printf("  p50 %.1f ms, slowest of %d %.1f ms (by hand %.1f and %.1f); load average %s\n", ms(ours.Within(0.5)), len(ours.Took),
+		ms(ours.Within(1)), ms(hand.Within(0.5)), ms(hand.Within(1)), used.busy)
 	b.printMemory("daemon's memory meanwhile", g.alone, used.most)
 	return nil
 }
@@ -214,6 +217,15 @@ func pooled() *http.Client {
 	return &http.Client{Timeout: readTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: readsPerSecond, DisableCompression: true}}
 }
 
+// alike are questions to a server of package idle, whose answers are as long.
+func (q questions) alike(url string) questions {
+	other := questions{client: pooled(), base: url, key: q.key}
+	for _, n := range q.sizes {
+		other.paths = append(other.paths, fmt.Sprintf("/%d", n))
+	}
+	return other
+}
+
 // next is the token of the second page of a list.
 func (q questions) next(ctx context.Context) (string, error) {
 	resp, err := q.ask(ctx, "/v2/sandboxes?limit=3")
@@ -255,10 +267,10 @@ func (q questions) get(ctx context.Context, path string) (int64, error) {
 }
 
 // send asks for so long.
-func (q questions) send(ctx context.Context, d time.Duration) paced {
-	p := pace{requests: int(d.Seconds() * readsPerSecond), every: time.Second / readsPerSecond}
+func (q questions) send(ctx context.Context, d time.Duration) pace.Answers {
+	p := pace.Pace{Requests: int(d.Seconds() * readsPerSecond), Every: time.Second / readsPerSecond}
 	defer q.client.CloseIdleConnections()
-	return p.send(func(i int) error {
+	return p.Send(func(i int) error {
 		_, err := q.get(ctx, q.paths[i%len(q.paths)])
 		return err
 	})

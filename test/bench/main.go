@@ -16,14 +16,15 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/jail"
+	"bulkhead/test/bench/idle"
 	"bulkhead/test/harness"
 )
 
 func main() {
 	jail.Enter()
 	do := run
-	if slices.Equal(os.Args[1:], []string{idleServer}) {
-		do = serveIdle
+	if slices.Equal(os.Args[1:], []string{idle.Arg}) {
+		do = idle.Serve
 	}
 	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
