@@ -14,6 +14,7 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/client/remote"
+	"bulkhead/internal/reclaim"
 	"bulkhead/test/bench/idle"
 	"bulkhead/test/bench/pace"
 	"bulkhead/test/harness"
@@ -109,31 +110,50 @@ func (b *bench) readsRow(ctx context.Context, g gated) error {
 		return err
 	}
 	alike := asked.alike(other.URL)
-	var ours, hand pace.Answers
-	var used watched
+	var r round
 	for try := 1; ; try++ {
-		before := alike.send(ctx, loadTime/2)
-		watch := b.watch(ctx)
-		ours = asked.send(ctx, loadTime)
-		if used, err = watch(); err != nil {
+		if r, err = b.readsRound(ctx, asked, alike, other.PID()); err != nil {
 			return err
 		}
-		after := alike.send(ctx, loadTime/2)
-		hand = before.And(after)
-		if err := errors.Join(ours.Err(), hand.Err()); err != nil {
-			return fmt.Errorf("%d of the daemon's answers and %d of the other's were wrong: %w", len(ours.Failed), len(hand.Failed), err)
-		}
-		if hand.Within(0.99) < slowest/2 || try == tries {
+		if r.hand.Within(0.99) < slowest/2 || try == tries {
 			break
 		}
-		fmt.Printf("  (load average %s: a server that does nothing needed %.1f ms; once more)\n", used.busy, ms(hand.Within(0.99)))
+		fmt.Printf("  (load average %s: a server that does nothing needed %.1f ms; once more)\n", r.used.busy, ms(r.hand.Within(0.99)))
 	}
-	b.print(comparison{fmt.Sprintf("%d reads a second beside %d, p99", readsPerSecond, crew), ours.Within(0.99), hand.Within(0.99),
+	b.print(comparison{fmt.Sprintf("%d reads a second beside %d, p99", readsPerSecond, crew), r.ours.Within(0.99), r.hand.Within(0.99),
 		slowest, "50 ms (by hand: as many bytes and no more)"})
-	fmt.Printf("  p50 %.1f ms, slowest of %d %.1f ms (by hand %.1f and %.1f); load average %s\n", ms(ours.Within(0.5)), len(ours.Took),
-		ms(ours.Within(1)), ms(hand.Within(0.5)), ms(hand.Within(1)), used.busy)
-	b.printMemory("daemon's memory meanwhile", g.alone, used.most)
+	fmt.Printf("  p50 %.1f ms, slowest of %d %.1f ms (by hand %.1f and %.1f); %.2f ms of a processor each (by hand %.2f); load average %s\n",
+		ms(r.ours.Within(0.5)), len(r.ours.Took), ms(r.ours.Within(1)), ms(r.hand.Within(0.5)), ms(r.hand.Within(1)),
+		ms(r.spent)/float64(len(r.ours.Took)), ms(r.spentByHand)/float64(len(r.hand.Took)), r.used.busy)
+	b.printMemory("daemon's memory meanwhile", g.alone, r.used.most)
 	return nil
+}
+
+// round is a minute of reads from the daemon, and one from a server of package
+// idle around it.
+type round struct {
+	ours, hand pace.Answers
+	// spent is what the processes had of the processors: that depends least on
+	// who else is at work.
+	spent, spentByHand time.Duration
+	used               watched
+}
+
+func (b *bench) readsRound(ctx context.Context, asked, alike questions, idlePID int) (r round, err error) {
+	before, first, err := alike.sendTo(ctx, idlePID, loadTime/2)
+	if err != nil {
+		return r, err
+	}
+	watch := b.watch(ctx)
+	if r.ours, r.spent, err = asked.sendTo(ctx, b.host.DaemonPID(), loadTime); err != nil {
+		return r, err
+	}
+	if r.used, err = watch(); err != nil {
+		return r, err
+	}
+	after, second, err := alike.sendTo(ctx, idlePID, loadTime/2)
+	r.hand, r.spentByHand = before.And(after), first+second
+	return r, err
 }
 
 // printMemory is the row of the daemon's memory beside the crew.
@@ -266,12 +286,22 @@ func (q questions) get(ctx context.Context, path string) (int64, error) {
 	return n, err
 }
 
-// send asks for so long.
-func (q questions) send(ctx context.Context, d time.Duration) pace.Answers {
+// sendTo asks a process for so long, and says what it had of the processors
+// meanwhile. A wrong answer is an error.
+func (q questions) sendTo(ctx context.Context, pid int, d time.Duration) (a pace.Answers, spent time.Duration, err error) {
 	p := pace.Pace{Requests: int(d.Seconds() * readsPerSecond), Every: time.Second / readsPerSecond}
 	defer q.client.CloseIdleConnections()
-	return p.Send(func(i int) error {
+	before, err := reclaim.ProcessorTime(pid)
+	if err != nil {
+		return a, 0, err
+	}
+	a = p.Send(func(i int) error {
 		_, err := q.get(ctx, q.paths[i%len(q.paths)])
 		return err
 	})
+	if err := a.Err(); err != nil {
+		return a, 0, fmt.Errorf("%d of %d answers of %s are wrong: %w", len(a.Failed), len(a.Took), q.base, err)
+	}
+	after, err := reclaim.ProcessorTime(pid)
+	return a, after - before, err
 }

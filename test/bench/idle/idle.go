@@ -51,6 +51,9 @@ func Start(ctx context.Context) (*Server, error) {
 	return s, nil
 }
 
+// PID is the number of its process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Stop ends it.
 func (s *Server) Stop() error { return errors.Join(s.end.Close(), s.cmd.Wait()) }
 
