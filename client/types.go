@@ -315,7 +315,8 @@ type Snapshot struct {
 	What string `json:"what,omitempty"`
 	// StoppedMS is how long the guest stood still, in milliseconds.
 	StoppedMS float64 `json:"stoppedMS"`
-	// OwnBytes is what removing this snapshot alone would free.
+	// OwnBytes is what removing this snapshot alone would free, give or take what
+	// has changed in the last twenty seconds.
 	OwnBytes int64 `json:"ownBytes"`
 }
 

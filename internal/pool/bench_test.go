@@ -95,3 +95,27 @@ func mapShared(b *testing.B, path string) []byte {
 	}
 	return memory
 }
+
+// BenchmarkSnapshots lists the snapshots of a pool that has many, which every
+// look at a timeline does.
+func BenchmarkSnapshots(b *testing.B) {
+	p := pooltest.New(b)
+	pooltest.Import(b, p, "m1")
+	for range 200 {
+		d, err := p.Begin(b.Context(), "m1")
+		if err == nil {
+			err = d.Clone(b.Context())
+		}
+		if err == nil {
+			_, err = d.Commit(b.Context(), pool.Meta{})
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if _, err := p.Snapshots(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,10 +1,6 @@
 package pool
 
 import (
-	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +9,7 @@ import (
 	"time"
 
 	"bulkhead/internal/fault"
+	"bulkhead/internal/pool/signed"
 )
 
 // LabelWhat is the label that says what a snapshot was taken before.
@@ -39,11 +36,7 @@ type Meta struct {
 	Labels    map[string]string `json:"labels,omitempty"`
 }
 
-// manifest is the truth about a snapshot. Its file is a line with the
-// signature of everything behind that line, and JSON:
-//
-//	hmac-sha256 <64 hexadecimal digits>
-//	{…}
+// manifest is the truth about a snapshot. Its file is signed JSON.
 type manifest struct {
 	Format int             `json:"format"`
 	ID     SnapshotID      `json:"id"`
@@ -58,12 +51,7 @@ type part struct {
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-const (
-	manifestFormat = 1
-	// maxManifest bounds the size of a manifest in bytes, far above what one
-	// with a few labels has (1 KiB).
-	maxManifest = 1 << 20
-)
+const manifestFormat = 1
 
 // encode returns the file of m, signed with key.
 func (m manifest) encode(key []byte) ([]byte, error) {
@@ -71,27 +59,19 @@ func (m manifest) encode(key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := append(signature(key, body), body...)
-	if len(file) > maxManifest {
-		return nil, fault.New(fault.Invalid, "names and labels take more than %d KiB", maxManifest>>10)
+	file := signed.Seal(body, key)
+	if len(file) > signed.Max {
+		return nil, fault.New(fault.Invalid, "names and labels take more than %d KiB", signed.Max>>10)
 	}
 	return file, nil
 }
 
-func signature(key, body []byte) []byte {
-	mac := hmac.New(sha256.New, key)
-	mac.Write(body)
-	return []byte("hmac-sha256 " + hex.EncodeToString(mac.Sum(nil)) + "\n")
-}
-
-// decode reads a manifest's file. With a nil key the signature may be anyone's.
-func decode(file, key []byte) (m manifest, err error) {
-	head, body, found := bytes.Cut(file, []byte("\n"))
-	if !found {
-		return m, errors.New("not complete")
-	}
-	if key != nil && !hmac.Equal(append(head, '\n'), signature(key, body)) {
-		return m, errors.New("signature differs")
+// decode reads a manifest from its file. With a nil key the signature may be
+// anyone's. The error says what is wrong with it, without naming it.
+func decode(file io.Reader, key []byte) (m manifest, err error) {
+	body, err := signed.Read(file, key)
+	if err != nil {
+		return m, err
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
 		return m, fmt.Errorf("not readable: %w", err)
@@ -107,23 +87,20 @@ func decode(file, key []byte) (m manifest, err error) {
 	return m, nil
 }
 
-// readManifest reads and decodes the manifest in dir. The error says what is
-// wrong with the manifest, without naming it.
+// readManifest decodes the manifest in dir.
 func readManifest(dir string, key []byte) (manifest, error) {
 	f, err := os.Open(dir + "/" + manifestFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return manifest{}, errors.New("missing")
-	}
 	if err != nil {
-		return manifest{}, err
+		return manifest{}, missing(err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
-	if err != nil {
-		return manifest{}, err
+	return decode(f, key)
+}
+
+// missing is what is wrong with a manifest that cannot be opened.
+func missing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("missing")
 	}
-	if len(data) > maxManifest {
-		return manifest{}, errors.New("too large")
-	}
-	return decode(data, key)
+	return err
 }

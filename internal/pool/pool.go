@@ -38,6 +38,7 @@ import (
 	"bulkhead/internal/pool/digest"
 	"bulkhead/internal/pool/loop"
 	"bulkhead/internal/pool/reflink"
+	"bulkhead/internal/pool/unchanged"
 	"bulkhead/internal/unwind"
 
 	"golang.org/x/sys/unix"
@@ -73,6 +74,9 @@ type Pool struct {
 
 	removals sync.WaitGroup // removals in the background; Close waits
 	digests  digest.Cache
+	// manifests are for those who look on, many times a second; what is restored
+	// is read anew.
+	manifests unchanged.Cache[manifest]
 
 	mu       sync.Mutex
 	promised int64 // bytes for machines that are being made; guarded by mu

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -23,13 +24,15 @@ type Snapshot struct {
 }
 
 func (m manifest) snapshot() Snapshot {
-	return Snapshot{ID: m.ID, Meta: m.Meta, MemoryBytes: m.Parts[memoryFile].Size, DiskBytes: m.Parts[diskFile].Size}
+	meta := m.Meta
+	meta.Version, meta.Labels = maps.Clone(meta.Version), maps.Clone(meta.Labels) // m may be shared
+	return Snapshot{ID: m.ID, Meta: meta, MemoryBytes: m.Parts[memoryFile].Size, DiskBytes: m.Parts[diskFile].Size}
 }
 
 // Snapshot returns what is known about a snapshot: NotFound if there is none,
 // Corrupt if its manifest does not tell.
 func (p *Pool) Snapshot(id SnapshotID) (Snapshot, error) {
-	m, err := p.manifest(id)
+	m, err := p.manifest(id, p.knownManifest)
 	if err != nil {
 		return Snapshot{}, err
 	}
@@ -59,13 +62,20 @@ func (p *Pool) Snapshots() ([]Snapshot, error) {
 	return all, nil
 }
 
-// manifest returns the signed manifest of a snapshot.
-func (p *Pool) manifest(id SnapshotID) (manifest, error) {
+// knownManifest is readManifest for one that may have been read before.
+func (p *Pool) knownManifest(dir string, key []byte) (manifest, error) {
+	m, err := p.manifests.Of(dir+"/"+manifestFile, func(f *os.File) (manifest, error) { return decode(f, key) })
+	return m, missing(err)
+}
+
+// manifest returns the signed manifest of a snapshot, by readManifest or
+// what is like it.
+func (p *Pool) manifest(id SnapshotID, read func(dir string, key []byte) (manifest, error)) (manifest, error) {
 	dir, err := p.folder(snapshotsDir, "snapshot", string(id))
 	if err != nil {
 		return manifest{}, err
 	}
-	m, err := readManifest(dir, p.key)
+	m, err := read(dir, p.key)
 	if err == nil && m.ID != id {
 		err = fmt.Errorf("it is that of snapshot %s", m.ID)
 	}

@@ -302,6 +302,67 @@ func TestDamage(t *testing.T) {
 	wantStaged(t, c, 0)
 }
 
+// A manifest that was read before is read again once it has changed, and is
+// that of no other snapshot.
+func TestDamageShowsInTheNextList(t *testing.T) {
+	c := pooltest.Config(t)
+	p := pooltest.Open(t, c)
+	pool.SetClock(p, func() time.Time { return time.Now().Add(time.Second) }) // so that all manifests are old enough
+	pooltest.Import(t, p, "m1")
+	good := pooltest.Snapshot(t, p, "m1", "good")
+	bad := pooltest.Snapshot(t, p, "m1", "bad")
+	moved := pooltest.Snapshot(t, p, "m1", "moved")
+	wantDamage(t, p, map[pool.SnapshotID]string{good.ID: "", bad.ID: "", moved.ID: ""})
+	dir := func(id pool.SnapshotID) string { return filepath.Join(c.Dir, "snapshots", string(id)) }
+	if err := truncate("manifest", 10)(dir(bad.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir(moved.ID), dir("s1")); err != nil {
+		t.Fatal(err)
+	}
+	wantDamage(t, p, map[pool.SnapshotID]string{
+		good.ID: "",
+		bad.ID:  fmt.Sprintf("snapshot %s: manifest: not complete", bad.ID),
+		"s1":    fmt.Sprintf("snapshot s1: manifest: it is that of snapshot %s", moved.ID),
+	})
+}
+
+// What a caller does to a snapshot is nobody else's to see.
+func TestSnapshotsAreNotShared(t *testing.T) {
+	p := pooltest.New(t)
+	pool.SetClock(p, func() time.Time { return time.Now().Add(time.Second) })
+	pooltest.Import(t, p, "m1")
+	taken, err := pooltest.Take(t.Context(), p, "m1", "device state", meta())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		got, err := p.Snapshot(taken.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(meta(), got.Meta); diff != "" {
+			t.Errorf("snapshot (-want +got):\n%s", diff)
+		}
+		got.Labels["k"], got.Version["vmm"] = "mine", "mine"
+	}
+}
+
+func wantDamage(t *testing.T, p *pool.Pool, want map[pool.SnapshotID]string) {
+	t.Helper()
+	all, err := p.Snapshots()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[pool.SnapshotID]string{}
+	for _, s := range all {
+		got[s.ID] = s.Damage
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("damages (-want +got):\n%s", diff)
+	}
+}
+
 func TestDamagedManifestIsListedAndDoesNotStopOpen(t *testing.T) {
 	c := pooltest.Config(t)
 	var log strings.Builder
@@ -319,22 +380,11 @@ func TestDamagedManifestIsListedAndDoesNotStopOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = pooltest.Open(t, c)
-	all, err := p.Snapshots()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[pool.SnapshotID]string{}
-	for _, s := range all {
-		got[s.ID] = s.Damage
-	}
-	want := map[pool.SnapshotID]string{
+	wantDamage(t, p, map[pool.SnapshotID]string{
 		good.ID: "",
 		bad.ID:  fmt.Sprintf("snapshot %s: manifest: not complete", bad.ID),
 		"s1":    fmt.Sprintf("snapshot s1: manifest: it is that of snapshot %s", moved.ID),
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("damages (-want +got):\n%s", diff)
-	}
+	})
 	for _, id := range []pool.SnapshotID{bad.ID, "s1"} {
 		if !strings.Contains(log.String(), "snapshot="+string(id)) {
 			t.Errorf("log does not name %s:\n%s", id, log.String())

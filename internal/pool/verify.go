@@ -16,7 +16,7 @@ func (p *Pool) Verify(ctx context.Context, id SnapshotID) error {
 }
 
 func (p *Pool) verify(ctx context.Context, id SnapshotID) (Snapshot, error) {
-	m, err := p.manifest(id)
+	m, err := p.manifest(id, readManifest)
 	if err != nil {
 		return Snapshot{}, err
 	}

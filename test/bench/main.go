@@ -16,12 +16,17 @@ import (
 
 	"bulkhead/client"
 	"bulkhead/internal/jail"
+	"bulkhead/test/bench/idle"
 	"bulkhead/test/harness"
 )
 
 func main() {
 	jail.Enter()
-	if err := run(context.Background()); err != nil {
+	do := run
+	if slices.Equal(os.Args[1:], []string{idle.Arg}) {
+		do = idle.Serve
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -30,8 +35,10 @@ func main() {
 // rounds is how often each thing is measured; the median counts.
 const rounds = 9
 
-func run(ctx context.Context) (err error) {
-	h, err := harness.Start()
+// run prints the rows that the arguments name, or all.
+func run() (err error) {
+	ctx := context.Background()
+	h, err := harness.Start("--listen", "127.0.0.1:0", "--log-level", "info")
 	if err != nil {
 		return err
 	}
@@ -45,11 +52,18 @@ func run(ctx context.Context) (err error) {
 	}
 	b := &bench{host: h, client: client.New(h.Socket())}
 	fmt.Printf("%-46s %10s %10s %7s  %s\n", "what", "bulkhead", "by hand", "ratio", "budget")
-	for _, row := range []func(context.Context) error{
-		b.cage, b.createAndFirstExec, b.rollback, b.pause, b.ten, b.fork, b.stopped, b.warmExec, b.egress, b.memory,
+	for _, row := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"cage", b.cage}, {"create", b.createAndFirstExec}, {"rollback", b.rollback}, {"pause", b.pause}, {"ten", b.ten}, {"fork", b.fork},
+		{"stopped", b.stopped}, {"exec", b.warmExec}, {"egress", b.egress}, {"memory", b.memory}, {"load", b.load},
 	} {
-		if err := row(ctx); err != nil {
-			return err
+		if len(os.Args) > 1 && !slices.Contains(os.Args[1:], row.name) {
+			continue
+		}
+		if err := row.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", row.name, err)
 		}
 	}
 	if b.missed > 0 {

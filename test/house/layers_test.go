@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"internal/audit", "internal/guest", "internal/guestd", "internal/image", "internal/journal", "internal/mcp", "internal/pool", "internal/vmm"},
 	{"client", "internal/config", "internal/jail", "internal/link", "internal/network", "internal/secret"},
 	{"proto/filesystem", "proto/machine", "proto/process"},
-	{"internal/addressing", "internal/cgroup", "internal/compare", "internal/duplex", "internal/durable", "internal/fault", "internal/single", "internal/unwind"},
+	{"internal/addressing", "internal/cgroup", "internal/compare", "internal/duplex", "internal/durable", "internal/fault", "internal/lately", "internal/single", "internal/unwind"},
 }
 
 // fence says what a package must not know, over and above the layers. A name
@@ -57,6 +57,7 @@ var fences = []fence{
 	{pkg: "internal/compare", may: []string{}, never: []string{"os", "net", "sync", "context"}, why: "what differs is a pure question"},
 	{pkg: "internal/watchdog", may: []string{"internal/sandbox/schedule"}, why: "it judges by what it is told and has done what is due"},
 	{pkg: "internal/meter", may: []string{}, why: "it remembers what it is told"},
+	{pkg: "internal/lately", may: []string{}, why: "it remembers what it is told"},
 	{pkg: "internal/sandbox/lease", may: []string{"internal/sandbox/schedule"}, never: []string{"os", "net", "sync", "context"}, why: "leases are pure"},
 	{pkg: "internal/server/e2b", may: []string{"client", "internal/fault", "internal/server/auth", "internal/server/console", "internal/server/input", "internal/server/repeat"},
 		why: "it reads and writes; what it asks for is handed to it"},
