@@ -30,6 +30,15 @@ type Spec struct {
 	// Packages are Debian packages on top of those that every template has.
 	Packages   []string
 	BuildTools bool
+	// From is a container image to build on, instead of Debian's packages; the
+	// zero value for none.
+	From Remote
+}
+
+// Remote is a container image in a registry, and who asks for it. It is in
+// memory alone.
+type Remote struct {
+	Reference, Username, Password string
 }
 
 func (s Spec) check() error {

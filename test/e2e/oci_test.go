@@ -1,0 +1,149 @@
+package e2e_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bulkhead/test/harness"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// Container images are machines: with their own systemd if they have it, with
+// our init if they have not.
+func TestTemplateFromImage(t *testing.T) {
+	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer srv.Close()
+	addr := srv.Listener.Addr().String()
+
+	debian := debianLayer(t)
+	full := imageOf(t, debian, layerOf(t, map[string]string{"opt/marker": "full"}))
+	// What most images are like: no init, and nobody who could be asked.
+	bare := imageOf(t, debian, layerOf(t, map[string]string{
+		"usr/lib/systemd/.wh.systemd": "", "usr/sbin/.wh.init": "", "etc/.wh.hostname": "", "opt/marker": "bare",
+	}))
+	for ref, img := range map[string]v1.Image{addr + "/debian/full:12": full, addr + "/debian/bare:12": bare} {
+		push(t, ref, img)
+	}
+
+	h := harness.New(t, "--cache-dir", t.TempDir(), "--registries", "public,http://"+addr)
+	build := func(name, ref string) harness.Result {
+		return h.CLI("template", "build", name, "--from-image", ref, "--disk", "2048", "--memory", "256")
+	}
+	t.Run("one without an init gets ours", func(t *testing.T) {
+		b := fromImage(t, h, build("bare", addr+"/debian/bare:12"))
+		if got, want := b.Sh("cat /opt/marker; tr '\\0' ' ' < /proc/1/cmdline"), "bare\nbulkhead-init "; got != want {
+			t.Errorf("it says %q, want %q", got, want)
+		}
+		if got, want := b.Sh("id -un; pwd; test -s /lib/modules/$(uname -r)/modules.dep && cat /etc/fstab | cut -d' ' -f1"), "user\n/home/user\n/dev/vda"; got != want {
+			t.Errorf("its user, home and disk are %q, want %q", got, want)
+		}
+	})
+	t.Run("one with systemd has that", func(t *testing.T) {
+		b := fromImage(t, h, build("full", addr+"/debian/full:12"))
+		if got, want := b.Sh("cat /opt/marker; cat /proc/1/comm; systemctl is-active dbus.socket"), "full\nsystemd\nactive"; got != want {
+			t.Errorf("it says %q, want %q", got, want)
+		}
+	})
+	t.Run("the second time it comes from the cache", func(t *testing.T) {
+		if r := build("again", addr+"/debian/bare:12"); r.Code != 0 || strings.Contains(r.Stderr, "layer 1 of") {
+			t.Errorf("code %d, %s", r.Code, r.Stderr)
+		}
+	})
+	for name, ref := range map[string]string{"images may not come from": "registry.example/x", "the registry has no such image": addr + "/debian/full:13"} {
+		t.Run(name, func(t *testing.T) {
+			if r := build("none", ref); r.Code == 0 || !strings.Contains(r.Stderr, name) || !strings.Contains(r.Stderr, "hint: ") {
+				t.Errorf("code %d, %s", r.Code, r.Stderr)
+			}
+		})
+	}
+}
+
+// fromImage makes a sandbox from the template that a build has made.
+func fromImage(t *testing.T, h *harness.Host, built harness.Result) *harness.Box {
+	t.Helper()
+	template := strings.TrimSpace(built.Stdout)
+	if built.Code != 0 || template == "" {
+		t.Fatalf("build: code %d\n%s", built.Code, built.Stderr)
+	}
+	box := "box-of-" + template
+	if r := h.CLI("create", template, "--name", box); r.Code != 0 {
+		t.Fatalf("create: code %d\n%s", r.Code, r.Stderr)
+	}
+	t.Cleanup(func() { h.With(t).CLI("rm", "-f", box) })
+	return h.With(t).Box(box)
+}
+
+// debianLayer is a small system with systemd, as one layer.
+func debianLayer(t *testing.T) v1.Layer {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "root.tar")
+	cmd := exec.CommandContext(t.Context(), "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar",
+		"--include=systemd,systemd-sysv,dbus", "bookworm", path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("mmdebstrap: %v\n%s", err, out)
+	}
+	l, err := tarball.LayerFromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func layerOf(t *testing.T, files map[string]string) v1.Layer {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for name, content := range files {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(out.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func imageOf(t *testing.T, layers ...v1.Layer) v1.Image {
+	t.Helper()
+	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64"})
+	if err == nil {
+		img, err = mutate.AppendLayers(img, layers...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func push(t *testing.T, reference string, img v1.Image) {
+	t.Helper()
+	ref, err := name.ParseReference(reference)
+	if err == nil {
+		err = remote.Write(ref, img)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
