@@ -1,43 +1,27 @@
 package e2e_test
 
 import (
-	"archive/tar"
-	"bytes"
-	"io"
-	"log"
-	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"bulkhead/internal/image/oci/ocitest"
 	"bulkhead/test/harness"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
 // Container images are machines: with their own systemd if they have it, with
 // our init if they have not.
 func TestTemplateFromImage(t *testing.T) {
-	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	defer srv.Close()
-	addr := srv.Listener.Addr().String()
-
-	debian := debianLayer(t)
-	full := imageOf(t, debian, layerOf(t, map[string]string{"opt/marker": "full"}))
+	addr, debian, amd64 := ocitest.Serve(t, nil), debianLayer(t), v1.ConfigFile{OS: "linux", Architecture: "amd64"}
+	ocitest.Push(t, addr+"/debian/full:12", ocitest.Image(t, amd64, debian, ocitest.Layer(t, "opt/marker=full")))
 	// What most images are like: no init, and nobody who could be asked.
-	bare := imageOf(t, debian, layerOf(t, map[string]string{
-		"usr/lib/systemd/.wh.systemd": "", "usr/sbin/.wh.init": "", "etc/.wh.hostname": "", "opt/marker": "bare",
-	}))
-	for ref, img := range map[string]v1.Image{addr + "/debian/full:12": full, addr + "/debian/bare:12": bare} {
-		push(t, ref, img)
-	}
+	ocitest.Push(t, addr+"/debian/bare:12", ocitest.Image(t, amd64, debian, ocitest.Layer(t,
+		"usr/lib/systemd/.wh.systemd=", "usr/sbin/.wh.init=", "etc/.wh.hostname=", "opt/marker=bare")))
 
 	h := harness.New(t, "--cache-dir", t.TempDir(), "--registries", "public,http://"+addr)
 	build := func(name, ref string) harness.Result {
@@ -87,63 +71,25 @@ func fromImage(t *testing.T, h *harness.Host, built harness.Result) *harness.Box
 	return h.With(t).Box(box)
 }
 
-// debianLayer is a small system with systemd, as one layer.
+// debianLayer is a small system with systemd, as one layer. It stays in the
+// cache of tests, as the template base does.
 func debianLayer(t *testing.T) v1.Layer {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "root.tar")
-	cmd := exec.CommandContext(t.Context(), "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar",
-		"--include=systemd,systemd-sysv,dbus", "bookworm", path)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("mmdebstrap: %v\n%s", err, out)
+	path := filepath.Join(shared.Cache, "debian-bookworm-systemd.tar")
+	if _, err := os.Stat(path); err != nil {
+		draft := filepath.Join(t.TempDir(), "draft.tar")
+		cmd := exec.CommandContext(t.Context(), "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar",
+			"--include=systemd,systemd-sysv,dbus", "bookworm", draft)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("mmdebstrap: %v\n%s", err, out)
+		}
+		if out, err := exec.CommandContext(t.Context(), "mv", draft, path).CombinedOutput(); err != nil {
+			t.Fatalf("keep the layer: %v\n%s", err, out)
+		}
 	}
 	l, err := tarball.LayerFromFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
-}
-
-func layerOf(t *testing.T, files map[string]string) v1.Layer {
-	t.Helper()
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for name, content := range files {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(out.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func imageOf(t *testing.T, layers ...v1.Layer) v1.Image {
-	t.Helper()
-	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64"})
-	if err == nil {
-		img, err = mutate.AppendLayers(img, layers...)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
-}
-
-func push(t *testing.T, reference string, img v1.Image) {
-	t.Helper()
-	ref, err := name.ParseReference(reference)
-	if err == nil {
-		err = remote.Write(ref, img)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -28,6 +29,9 @@ const (
 	maxEnv, maxEnvBytes = 256, 64 << 10
 	maxUser, maxDir     = 128, 1024
 )
+
+// variable is the name of a variable, as shells have them.
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // fetch reads an image's manifest and configuration, and checks them.
 func fetch(ctx context.Context, ref name.Reference, options []remote.Option) (*fetched, error) {
@@ -135,7 +139,7 @@ func readConfig(c v1.Config) (image.Config, error) {
 	size := 0
 	for _, e := range c.Env {
 		k, v, ok := strings.Cut(e, "=")
-		if !ok || k == "" || strings.ContainsRune(e, 0) {
+		if !ok || !variable.MatchString(k) || strings.ContainsRune(v, 0) {
 			continue
 		}
 		size += len(e)

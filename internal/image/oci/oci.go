@@ -63,6 +63,9 @@ type Remote struct {
 	Username, Password string
 }
 
+// String leaves out what nobody may read.
+func (r Remote) String() string { return r.Reference }
+
 // Images builds images on root trees; package image has one.
 type Images interface {
 	BuildOn(ctx context.Context, base image.Base, recipe image.Recipe, progress image.Progress) (image.Image, error)

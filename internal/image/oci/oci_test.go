@@ -1,13 +1,10 @@
 package oci_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,15 +17,12 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/image"
 	"bulkhead/internal/image/oci"
+	"bulkhead/internal/image/oci/ocitest"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -75,18 +69,6 @@ func loopback(a netip.Addr) error {
 	return nil
 }
 
-// serve starts a registry without TLS, whose requests pass through wrap first.
-func serve(t *testing.T, wrap func(http.Handler) http.Handler) (addr string) {
-	t.Helper()
-	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	if wrap != nil {
-		handler = wrap(handler)
-	}
-	srv := httptest.NewServer(handler)
-	t.Cleanup(srv.Close)
-	return srv.Listener.Addr().String()
-}
-
 func puller(t *testing.T, registries ...string) (*oci.Puller, *builder) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -100,75 +82,28 @@ func puller(t *testing.T, registries ...string) (*oci.Puller, *builder) {
 	return &oci.Puller{Images: b, Registries: list, Out: host{}, Closed: loopback}, b
 }
 
-func layerOf(t *testing.T, files ...string) v1.Layer {
-	t.Helper()
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for _, f := range files {
-		name, content, _ := strings.Cut(f, "=")
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(out.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 // imageOf is an image of layers for a platform.
 func imageOf(t *testing.T, platform v1.Platform, layers ...v1.Layer) v1.Image {
 	t.Helper()
-	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
+	return ocitest.Image(t, v1.ConfigFile{
 		OS: platform.OS, Architecture: platform.Architecture,
-		Config: v1.Config{Env: []string{"PATH=/opt/bin:/bin", "nonsense", "EMPTY="}, User: "app:app", WorkingDir: "/srv/app/"},
-	})
-	if err == nil {
-		img, err = mutate.AppendLayers(img, layers...)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
+		Config: v1.Config{Env: []string{"PATH=/opt/bin:/bin", "nonsense", "EMPTY=", "a b=c"}, User: "app:app", WorkingDir: "/srv/app/"},
+	}, layers...)
 }
 
 var amd64 = v1.Platform{OS: "linux", Architecture: "amd64"}
 
-func push(t *testing.T, reference string, what remote.Taggable) {
-	t.Helper()
-	ref, err := name.ParseReference(reference)
-	if err != nil {
-		t.Fatal(err)
-	}
-	switch w := what.(type) {
-	case v1.ImageIndex:
-		err = remote.WriteIndex(ref, w)
-	case v1.Image:
-		err = remote.Write(ref, w)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestPull(t *testing.T) {
-	addr := serve(t, nil)
+	addr := ocitest.Serve(t, nil)
 	p, b := puller(t, "public", "http://"+addr)
-	ours := imageOf(t, amd64, layerOf(t, "etc/passwd=root", "x=1"), layerOf(t, "x=2", "a/.wh.none="))
-	push(t, addr+"/team/one:v1", ours)
+	ours := imageOf(t, amd64, ocitest.Layer(t, "etc/passwd=root", "x=1"), ocitest.Layer(t, "x=2", "a/.wh.none="))
+	ocitest.Push(t, addr+"/team/one:v1", ours)
 	index := mutate.AppendManifests(empty.Index,
-		mutate.IndexAddendum{Add: imageOf(t, v1.Platform{OS: "linux", Architecture: "arm64"}, layerOf(t, "x=arm")), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
-		mutate.IndexAddendum{Add: imageOf(t, amd64, layerOf(t, "x=v3")), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"}}},
+		mutate.IndexAddendum{Add: imageOf(t, v1.Platform{OS: "linux", Architecture: "arm64"}, ocitest.Layer(t, "x=arm")), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
+		mutate.IndexAddendum{Add: imageOf(t, amd64, ocitest.Layer(t, "x=v3")), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"}}},
 		mutate.IndexAddendum{Add: ours, Descriptor: v1.Descriptor{Platform: &amd64}},
 	)
-	push(t, addr+"/team/many", index)
+	ocitest.Push(t, addr+"/team/many", index)
 	digest, err := ours.Digest()
 	if err != nil {
 		t.Fatal(err)
@@ -195,30 +130,30 @@ func TestPull(t *testing.T) {
 }
 
 func TestPullRefuses(t *testing.T) {
-	addr := serve(t, nil)
+	addr := ocitest.Serve(t, nil)
 	at := func(n string) string { return addr + "/" + n }
-	push(t, at("arm"), imageOf(t, v1.Platform{OS: "linux", Architecture: "arm64"}, layerOf(t, "x=1")))
-	push(t, at("windows"), imageOf(t, v1.Platform{OS: "windows", Architecture: "amd64"}, layerOf(t, "x=1")))
-	push(t, at("nothing"), imageOf(t, amd64))
-	push(t, at("out"), imageOf(t, amd64, layerOf(t, "../../x=1")))
-	push(t, at("index"), mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: imageOf(t, amd64, layerOf(t, "x=1")), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "s390x"}}}))
+	ocitest.Push(t, at("arm"), imageOf(t, v1.Platform{OS: "linux", Architecture: "arm64"}, ocitest.Layer(t, "x=1")))
+	ocitest.Push(t, at("windows"), imageOf(t, v1.Platform{OS: "windows", Architecture: "amd64"}, ocitest.Layer(t, "x=1")))
+	ocitest.Push(t, at("nothing"), imageOf(t, amd64))
+	ocitest.Push(t, at("out"), imageOf(t, amd64, ocitest.Layer(t, "../../x=1")))
+	ocitest.Push(t, at("index"), mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: imageOf(t, amd64, ocitest.Layer(t, "x=1")), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "s390x"}}}))
 	many := make([]v1.Layer, 129)
 	for i := range many {
-		many[i] = layerOf(t, fmt.Sprintf("x=%d", i))
+		many[i] = ocitest.Layer(t, fmt.Sprintf("x=%d", i))
 	}
-	push(t, at("many"), imageOf(t, amd64, many...))
-	push(t, at("artifact"), mutate.ConfigMediaType(imageOf(t, amd64, layerOf(t, "x=1")), "application/vnd.cncf.helm.config.v1+json"))
-	foreign, err := mutate.Append(imageOf(t, amd64), mutate.Addendum{Layer: layerOf(t, "x=1"), URLs: []string{"http://169.254.169.254/"}, MediaType: types.DockerForeignLayer})
+	ocitest.Push(t, at("many"), imageOf(t, amd64, many...))
+	ocitest.Push(t, at("artifact"), mutate.ConfigMediaType(imageOf(t, amd64, ocitest.Layer(t, "x=1")), "application/vnd.cncf.helm.config.v1+json"))
+	foreign, err := mutate.Append(imageOf(t, amd64), mutate.Addendum{Layer: ocitest.Layer(t, "x=1"), URLs: []string{"http://169.254.169.254/"}, MediaType: types.DockerForeignLayer})
 	if err != nil {
 		t.Fatal(err)
 	}
-	push(t, at("foreign"), foreign)
-	push(t, at("big"), imageOf(t, amd64, layerOf(t, "x="+strings.Repeat("y", 3<<20))))
-	lying, err := mutate.ConfigFile(imageOf(t, amd64, layerOf(t, "x=1")), &v1.ConfigFile{OS: "linux", Architecture: "amd64"})
+	ocitest.Push(t, at("foreign"), foreign)
+	ocitest.Push(t, at("big"), imageOf(t, amd64, ocitest.Layer(t, "x="+strings.Repeat("y", 3<<20))))
+	lying, err := mutate.ConfigFile(imageOf(t, amd64, ocitest.Layer(t, "x=1")), &v1.ConfigFile{OS: "linux", Architecture: "amd64"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	push(t, at("lying"), lying)
+	ocitest.Push(t, at("lying"), lying)
 
 	for name, tt := range map[string]struct {
 		reference string
@@ -253,8 +188,8 @@ func TestPullRefuses(t *testing.T) {
 
 // TestPullOfLiars: what a registry sends is held to the digests in it.
 func TestPullOfLiars(t *testing.T) {
-	good := layerOf(t, "x=1")
-	bad, err := layerOf(t, "x=2").Compressed()
+	good := ocitest.Layer(t, "x=1")
+	bad, err := ocitest.Layer(t, "x=2").Compressed()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +250,7 @@ func TestPullOfLiars(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			armed := false
-			addr := serve(t, func(next http.Handler) http.Handler {
+			addr := ocitest.Serve(t, func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if armed && tt.when(r) {
 						tt.do(w, r)
@@ -324,7 +259,7 @@ func TestPullOfLiars(t *testing.T) {
 					next.ServeHTTP(w, r)
 				})
 			})
-			push(t, addr+"/x", imageOf(t, amd64, good))
+			ocitest.Push(t, addr+"/x", imageOf(t, amd64, good))
 			armed = true
 			p, _ := puller(t, "http://"+addr)
 			_, err := p.Pull(t.Context(), oci.Remote{Reference: addr + "/x"}, image.Recipe{}, nil)
@@ -338,8 +273,8 @@ func TestPullOfLiars(t *testing.T) {
 // TestContentHasItsDigest: a blob may be what its manifest says and not what
 // the image's configuration says.
 func TestContentHasItsDigest(t *testing.T) {
-	addr := serve(t, nil)
-	img := imageOf(t, amd64, layerOf(t, "x=1"))
+	addr := ocitest.Serve(t, nil)
+	img := imageOf(t, amd64, ocitest.Layer(t, "x=1"))
 	c, err := img.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
@@ -349,7 +284,7 @@ func TestContentHasItsDigest(t *testing.T) {
 	if img, err = mutate.ConfigFile(img, c); err != nil {
 		t.Fatal(err)
 	}
-	push(t, addr+"/x", img)
+	ocitest.Push(t, addr+"/x", img)
 	p, _ := puller(t, "http://"+addr)
 	if _, err := p.Pull(t.Context(), oci.Remote{Reference: addr + "/x"}, image.Recipe{}, nil); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "another digest") {
 		t.Errorf("error %v", err)
@@ -358,7 +293,7 @@ func TestContentHasItsDigest(t *testing.T) {
 
 // TestCredentials: they are sent to the registry, and nothing else has them.
 func TestCredentials(t *testing.T) {
-	addr := serve(t, func(next http.Handler) http.Handler {
+	addr := ocitest.Serve(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if user, password, _ := r.BasicAuth(); user != "me" || password != "open-sesame" {
 				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -373,6 +308,9 @@ func TestCredentials(t *testing.T) {
 		_, err := p.Pull(t.Context(), oci.Remote{Reference: addr + "/none", Username: "me", Password: password}, image.Recipe{}, nil)
 		return err
 	}
+	if got := fmt.Sprintf("%v %+v", oci.Remote{Password: "open-sesame"}, struct{ R oci.Remote }{oci.Remote{Password: "open-sesame"}}); strings.Contains(got, "open-sesame") {
+		t.Errorf("it prints as %s", got)
+	}
 	if err := ask("open-sesame"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("with the password: %v", err)
 	}
@@ -386,7 +324,7 @@ func TestCredentials(t *testing.T) {
 func TestWaysOut(t *testing.T) {
 	inner := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the private service was asked") }))
 	t.Cleanup(inner.Close)
-	leading := serve(t, func(http.Handler) http.Handler {
+	leading := ocitest.Serve(t, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.URL.Path == "/v2/":
@@ -429,8 +367,8 @@ func TestWaysOut(t *testing.T) {
 // TestPlainMustBeSaid: the library takes loopback and private addresses to have
 // no TLS; here only the operator says so.
 func TestPlainMustBeSaid(t *testing.T) {
-	plain := serve(t, nil)
-	push(t, plain+"/x", imageOf(t, amd64, layerOf(t, "x=1")))
+	plain := ocitest.Serve(t, nil)
+	ocitest.Push(t, plain+"/x", imageOf(t, amd64, ocitest.Layer(t, "x=1")))
 	p, _ := puller(t, plain)
 	if _, err := p.Pull(t.Context(), oci.Remote{Reference: plain + "/x"}, image.Recipe{}, nil); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("error %v of kind %s", err, fault.KindOf(err))
@@ -439,7 +377,7 @@ func TestPlainMustBeSaid(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	addr := serve(t, func(http.Handler) http.Handler {
+	addr := ocitest.Serve(t, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			cancel()
 			<-r.Context().Done()

@@ -41,6 +41,9 @@ type Remote struct {
 	Reference, Username, Password string
 }
 
+// String leaves out what nobody may read.
+func (r Remote) String() string { return r.Reference }
+
 func (s Spec) check() error {
 	var host unix.Sysinfo_t
 	if err := unix.Sysinfo(&host); err != nil {
