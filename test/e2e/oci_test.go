@@ -29,16 +29,16 @@ func TestTemplateFromImage(t *testing.T) {
 	}
 	t.Run("one without an init gets ours", func(t *testing.T) {
 		b := fromImage(t, h, build("bare", addr+"/debian/bare:12"))
-		if got, want := b.Sh("cat /opt/marker; tr '\\0' ' ' < /proc/1/cmdline"), "bare\nbulkhead-init "; got != want {
+		if got, want := b.Sh("cat /opt/marker; echo; tr '\\0' ' ' < /proc/1/cmdline"), "bare\nbulkhead-init "; got != want {
 			t.Errorf("it says %q, want %q", got, want)
 		}
-		if got, want := b.Sh("id -un; pwd; test -s /lib/modules/$(uname -r)/modules.dep && cat /etc/fstab | cut -d' ' -f1"), "user\n/home/user\n/dev/vda"; got != want {
+		if got, want := b.Sh("su user -c 'id -un; cd; pwd'; test -s /lib/modules/$(uname -r)/modules.dep && cut -d' ' -f1 /etc/fstab"), "user\n/home/user\n/dev/vda"; got != want {
 			t.Errorf("its user, home and disk are %q, want %q", got, want)
 		}
 	})
 	t.Run("one with systemd has that", func(t *testing.T) {
 		b := fromImage(t, h, build("full", addr+"/debian/full:12"))
-		if got, want := b.Sh("cat /opt/marker; cat /proc/1/comm; systemctl is-active dbus.socket"), "full\nsystemd\nactive"; got != want {
+		if got, want := b.Sh("cat /opt/marker; echo; cat /proc/1/comm; systemctl is-active dbus.socket"), "full\nsystemd\nactive"; got != want {
 			t.Errorf("it says %q, want %q", got, want)
 		}
 	})
