@@ -172,7 +172,7 @@ func explain(err error) error {
 	var answer *transport.Error
 	var broken net.Error
 	switch {
-	case fault.KindOf(err) != fault.Internal || isEnd(err):
+	case fault.KindOf(err) != fault.Internal:
 		return err
 	case errors.As(err, &answer):
 		return explainAnswer(answer)
@@ -180,10 +180,6 @@ func explain(err error) error {
 		return fault.New(fault.Unavailable, "ask the registry: %w", err).Hint("does this host reach it?")
 	}
 	return fault.New(fault.Unavailable, "what the registry sends is not what it should be: %w", err).Hint("try again")
-}
-
-func isEnd(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func explainAnswer(e *transport.Error) error {

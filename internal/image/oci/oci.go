@@ -123,7 +123,10 @@ func (p *Puller) pull(ctx context.Context, r Remote, recipe image.Recipe, progre
 		limits.Bytes = min(limits.Bytes, int64(recipe.DiskMiB)<<20)
 	}
 	img, err := p.Images.BuildOn(ctx, image.Base{
-		Name: ref.String(), Key: fetched.digest,
+		Name: ref.String(),
+		// With the repository: who knows the manifest of another's image could give
+		// it out from his own.
+		Key: ref.Context().Name() + "@" + fetched.digest,
 		Lay: func(ctx context.Context, root, scratch string, log func(string)) error {
 			return fetched.lay(ctx, root, scratch, limits, log)
 		},
