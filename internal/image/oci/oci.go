@@ -128,7 +128,18 @@ func (p *Puller) pull(ctx context.Context, r Remote, recipe image.Recipe, progre
 		// it out from his own.
 		Key: ref.Context().Name() + "@" + fetched.digest,
 		Lay: func(ctx context.Context, root, scratch string, log func(string)) error {
-			return fetched.lay(ctx, root, scratch, limits, log)
+			spare, err := room(scratch)
+			if err != nil {
+				return err
+			}
+			limits := limits
+			scarce := spare < limits.Bytes
+			limits.Bytes = min(limits.Bytes, spare)
+			err = fetched.lay(ctx, root, scratch, limits, log)
+			if scarce && fault.Is(err, fault.Exhausted) {
+				return fault.New(fault.Exhausted, "%w", err).Hint("make room where cache_dir is: it needs three times what the image has unpacked")
+			}
+			return err
 		},
 	}, recipe, progress)
 	img.Config = fetched.config
@@ -176,10 +187,6 @@ type fetched struct {
 
 // lay fetches the layers and lays them into root, the lowest first.
 func (f *fetched) lay(ctx context.Context, root, scratch string, limits layer.Limits, log func(string)) error {
-	limits, err := room(scratch, limits)
-	if err != nil {
-		return err
-	}
 	tree, err := layer.Open(root, limits)
 	if err != nil {
 		return err
@@ -201,15 +208,14 @@ func (f *fetched) lay(ctx context.Context, root, scratch string, limits layer.Li
 	return nil
 }
 
-// room takes what the host can spare from the limits: the tree and the disk
-// that is made of it are there at the same time.
-func room(dir string, l layer.Limits) (layer.Limits, error) {
+// room returns what the host can spare for a tree, in bytes: a third of what is
+// free, as a blob, or the disk that is made of the tree, is there beside it.
+func room(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return l, fmt.Errorf("find free space: %w", err)
+		return 0, fmt.Errorf("find free space: %w", err)
 	}
-	l.Bytes = min(l.Bytes, int64(st.Bavail)*st.Bsize/3)
-	return l, nil
+	return int64(st.Bavail) * st.Bsize / 3, nil
 }
 
 // layOne fetches a blob into a file of its own, and looks into it when it has
