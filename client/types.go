@@ -420,6 +420,20 @@ type BuildRequest struct {
 	Packages []string `json:"packages,omitempty"`
 	// BuildTools adds compilers and headers.
 	BuildTools bool `json:"buildTools,omitempty"`
+	// FromImage is a container image to build on, "node:22", instead of Debian;
+	// Packages and BuildTools are for Debian alone.
+	FromImage string    `json:"fromImage,omitempty"`
+	Registry  *Registry `json:"fromImageRegistry,omitempty"`
+}
+
+// Registry is who asks a registry for an image. Nothing of it is kept.
+type Registry struct {
+	// Type is "registry", with Username and Password, or "gcp", with
+	// ServiceAccountJSON. Others are not supported.
+	Type               string `json:"type"`
+	Username           string `json:"username,omitempty"`
+	Password           string `json:"password,omitempty"`
+	ServiceAccountJSON string `json:"serviceAccountJson,omitempty"`
 }
 
 // BuildEvent is one line of the progress of a build. The last one has either

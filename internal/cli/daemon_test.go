@@ -412,6 +412,9 @@ func (w templates) Build(ctx context.Context, req client.BuildRequest, progress 
 		<-ctx.Done()
 		return client.Template{}, ctx.Err()
 	}
+	if req.FromImage == "ghcr.io/us/ours:1" && (req.Registry == nil || *req.Registry != client.Registry{Type: "registry", Username: "me", Password: "open-sesame"}) {
+		return client.Template{}, fault.New(fault.Denied, "the registry refuses it").Hint("check user and password")
+	}
 	if slices.Contains(req.Packages, "no-such") {
 		return client.Template{}, fault.New(fault.Invalid, "there is no package no-such").Hint("apt-cache search no-such")
 	}

@@ -78,6 +78,9 @@ type Config struct {
 	// TLSCert and TLSKey are files with its certificate and key; "" for one of
 	// the host's own authority.
 	TLSCert, TLSKey string
+	// Registries are those that container images may come from: "public" for
+	// those that everybody knows, hosts, and hosts after http://.
+	Registries []string
 	// Origins are those of pages that may use the API.
 	Origins []string
 	// EgressAskSeconds is how long a connection waits when the operator is asked
@@ -129,7 +132,7 @@ type Source struct {
 func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
-		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", EgressAskSeconds: 60, JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
+		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", EgressAskSeconds: 60, Registries: []string{"public"}, JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
 		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500, TeamTemplates: 100, Requests: 500},
 	}
 	if err := c.applyFile(src.File); err != nil {

@@ -23,7 +23,7 @@ func defaults(t *testing.T) config.Config {
 	}
 	return config.Config{
 		StateDir: "/var/lib/bulkhead", Socket: "/var/lib/bulkhead/bulkhead.sock",
-		CacheDir: "/var/cache/bulkhead", Accel: "auto", Egress: "packages", EgressAskSeconds: 60,
+		CacheDir: "/var/cache/bulkhead", Accel: "auto", Egress: "packages", EgressAskSeconds: 60, Registries: []string{"public"},
 		Jail: "strict", JailFirstUID: config.DefaultJailFirstUID, JailUIDs: config.DefaultJailUIDs,
 		GuestAgent: filepath.Join(filepath.Dir(exe), "bulkhead-guest"),
 		LogLevel:   slog.LevelInfo, LogFormat: "text",
@@ -75,6 +75,7 @@ domain: bulkhead.example.com
 tls_cert: /c
 tls_key: /k
 cors_origins: https://a.example, http://b.example:8080
+registries: public, registry.example.com:5000, http://10.1.2.3:5000
 `
 
 func TestLoad(t *testing.T) {
@@ -86,7 +87,8 @@ func TestLoad(t *testing.T) {
 		Template: config.Template{CPUs: 4, MemoryMiB: 1024, DiskMiB: 2048},
 		Limits:   config.Limits{Sandboxes: 4, MemoryMiB: 2048, CPUs: 8, Snapshots: 20, TeamSandboxes: 2, TeamTemplates: 3, Requests: 7},
 		Listen:   "127.0.0.1:3000", ListenTLS: "[::]:443", Domain: "bulkhead.example.com", TLSCert: "/c", TLSKey: "/k",
-		Origins: []string{"https://a.example", "http://b.example:8080"},
+		Origins:    []string{"https://a.example", "http://b.example:8080"},
+		Registries: []string{"public", "registry.example.com:5000", "http://10.1.2.3:5000"},
 	}
 	tests := map[string]struct {
 		content  string
@@ -158,6 +160,9 @@ func TestLoadRefuses(t *testing.T) {
 		"a domain that is a number":  {content: "domain: 10.0.0.1", want: "is an address, not a name"},
 		"every origin":               {content: `cors_origins: "*"`, want: "is not an origin like"},
 		"an origin with a path":      {content: "cors_origins: https://a.example/", want: "is not an origin like"},
+		"a registry with a path":     {content: "registries: ghcr.io/owner", want: `"ghcr.io/owner" is not public, nor a registry like`},
+		"a registry by https":        {content: "registries: https://ghcr.io", want: "is not public, nor a registry like"},
+		"no registry":                {content: `registries: ""`, want: "is not public, nor a registry like"},
 		"an unknown level":           {content: "log_level: loud", want: `log_level: "loud" is not one of debug, info, warn, error`},
 		"an unknown format":          {content: "log_format: xml", want: `log_format: "xml" is not one of text, json`},
 		"no CPU":                     {content: "template: {cpus: 0}", want: `template.cpus: "0" is not a whole number from 1 to 64`},

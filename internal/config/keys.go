@@ -69,6 +69,8 @@ func Keys() []Key {
 		{"tls_key", "file with the key of tls_cert, PEM",
 			path(maxPath, func(c *Config) *string { return &c.TLSKey })},
 		{"cors_origins", "origins of pages that may use the API, separated by commas (none)", setOrigins},
+		{"registries", "registries that images may come from, separated by commas: public for those that everybody knows, hosts, and http:// before one without TLS (public)",
+			setRegistries},
 		{"egress_ask_seconds", "how long a connection waits when the operator is asked about it (60)",
 			number(1, 86400, 1, func(c *Config) *int { return &c.EgressAskSeconds })},
 		{"limits.sandboxes", "how many sandboxes there may be (1000)",

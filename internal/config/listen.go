@@ -70,3 +70,18 @@ func setOrigins(c *Config, value string) error {
 	}
 	return nil
 }
+
+// registryForm is a host as references to images have it, maybe with a port.
+var registryForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?$`)
+
+func setRegistries(c *Config, value string) error {
+	c.Registries = nil
+	for _, r := range strings.Split(value, ",") {
+		r = strings.TrimSpace(r)
+		if host := strings.TrimPrefix(r, "http://"); !registryForm.MatchString(host) || len(host) > maxDomain {
+			return fmt.Errorf("%q is not public, nor a registry like ghcr.io, registry.example.com:5000 or http://10.1.2.3:5000", r)
+		}
+		c.Registries = append(c.Registries, r)
+	}
+	return nil
+}

@@ -15,6 +15,8 @@ import (
 	"bulkhead/internal/egress/binding"
 	"bulkhead/internal/egress/policy"
 	"bulkhead/internal/guest"
+	"bulkhead/internal/image"
+	"bulkhead/internal/image/oci"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/secret"
 	"bulkhead/proto/machine"
@@ -34,16 +36,12 @@ func (d *Daemon) perimeter(log store.Events, vault *secret.Vault, guests func() 
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return nil, fmt.Errorf("limit of open files: %w", err)
 	}
-	out := d.Out
-	if out == nil {
-		out = egress.Host{}
-	}
 	return egress.New(egress.Config{
 		Dir: filepath.Join(d.Config.StateDir, "egress"), LinkPath: d.linkPath, Default: preset,
 		// A quarter is for all that is not a guest's connection.
 		Descriptors: int(min(files.Cur, 1<<30)) / 4 * 3,
 		AskLimit:    time.Duration(d.Config.EgressAskSeconds) * time.Second,
-		Out:         out, Event: log.Append, Clock: d.Clock, Log: d.Log,
+		Out:         d.out(), Event: log.Append, Clock: d.Clock, Log: d.Log,
 		Tell: func(ctx context.Context, id string, denials []byte) error {
 			return putDenials(ctx, guests(), id, denials)
 		},
@@ -122,4 +120,25 @@ func trustOf(t binding.Trust) *machine.Trust {
 		return nil
 	}
 	return &machine.Trust{Root: t.Root, Link: t.Link, Env: t.Env}
+}
+
+// out is the way out of the host.
+func (d *Daemon) out() egress.Out {
+	if d.Out == nil {
+		return egress.Host{}
+	}
+	return d.Out
+}
+
+// images makes what templates are built of.
+func (d *Daemon) images() (store.Images, error) {
+	registries, err := oci.Registries(d.Config.Registries)
+	if err != nil {
+		return store.Images{}, err
+	}
+	b := &image.Builder{Cache: d.Config.CacheDir}
+	return store.Images{
+		Builder: b, Agent: d.Config.GuestAgent,
+		Puller: &oci.Puller{Images: b, Registries: registries, Out: d.out(), Closed: egress.Closed},
+	}, nil
 }

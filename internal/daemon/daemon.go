@@ -258,6 +258,10 @@ func (d *Daemon) heart(p parts) (*heart, error) {
 	if err := os.MkdirAll(d.runDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}
+	images, err := d.images()
+	if err != nil {
+		return nil, err
+	}
 	runner := &live.Runner{
 		Driver: qemu.New(qemu.Config{Binary: d.Config.QEMU, Accel: accel, Jail: p.cages, Log: d.Log}),
 		Pool:   p.files, Network: networks{p.border},
@@ -268,8 +272,7 @@ func (d *Daemon) heart(p parts) (*heart, error) {
 	}
 	prepared := template.New(template.Builder{
 		Runner: runner, Store: store.Templates{Rows: p.db.Templates()}, Events: p.events,
-		Images: store.Images{Builder: &image.Builder{Cache: d.Config.CacheDir}, Agent: d.Config.GuestAgent},
-		Cache:  d.Config.CacheDir, Most: d.Config.Limits.TeamTemplates,
+		Images: images, Cache: d.Config.CacheDir, Most: d.Config.Limits.TeamTemplates,
 	})
 	manager := sandbox.New(sandbox.Parts{
 		Machines: runner, Templates: prepared, Store: store.Records{Rows: p.db.Sandboxes()},

@@ -47,14 +47,23 @@ func (g *gate) dialAddress(ctx context.Context, a netip.Addr, port uint16) (net.
 		return nil, fmt.Errorf("%s: %w by %s", a, errRefused, rule)
 	}
 	if !p.AllowsAddr(a, port) {
-		if why, forbidden := policy.Forbidden(a); forbidden {
-			return nil, fmt.Errorf("%s is %s: %w", a, why, errRefused)
-		}
-		if own, err := isOwn(a); err != nil || own {
-			return nil, fmt.Errorf("%s is the host's own: %w", a, errors.Join(errRefused, err))
+		if err := Closed(a); err != nil {
+			return nil, err
 		}
 	}
 	return g.p.cfg.Out.Dial(ctx, netip.AddrPortFrom(a, port))
+}
+
+// Closed says why an address is not one that a stranger's name may lead to: it
+// is no public one, or the host's own; nil if it may.
+func Closed(a netip.Addr) error {
+	if why, forbidden := policy.Forbidden(a); forbidden {
+		return fmt.Errorf("%s is %s: %w", a, why, errRefused)
+	}
+	if own, err := isOwn(a); err != nil || own {
+		return fmt.Errorf("%s is the host's own: %w", a, errors.Join(errRefused, err))
+	}
+	return nil
 }
 
 // isOwn reports whether an address is one of this host's.

@@ -63,3 +63,12 @@ func Ensure(ctx context.Context, dir string, progress Progress, parts ...Part) e
 	}
 	return (&cache{dir}).ensure(ctx, progress, ps...)
 }
+
+// Release is that of the kernel of Adopt.
+const Release = "6.1.0-1-cloud-amd64"
+
+// Adopt turns the folder root within dir into a machine's, with the modules of
+// an unpacked kernel.
+func Adopt(ctx context.Context, dir, kernelTree string) error {
+	return adopt(ctx, workspace{dir, func(string) {}}, kernel{"linux-image-" + Release, "1"}, kernelTree)
+}

@@ -6,6 +6,7 @@
 //
 //	kernel   Debian's cloud kernel package, unpacked      by package and version
 //	disk     Debian on ext4, with the kernel's modules    by recipe and kernel
+//	         or a Base, such as a container image          by its key and kernel
 //	initrd   the guest agent as /init, and the drivers    by agent and kernel
 //
 // A part appears whole or not at all: it is made in a folder of its own and
@@ -33,6 +34,17 @@ type Image struct {
 	KernelRelease string
 	// Key is equal for images made of the same things.
 	Key string
+	// Config is what the maker of a container image wants for its programs.
+	Config Config
+}
+
+// Config is how programs of a container image are to be started. An image of
+// Debian's packages has none. All of it is a stranger's.
+type Config struct {
+	// Env is the environment, User a name or number, maybe with ":" and a group,
+	// WorkingDir an absolute path.
+	Env              map[string]string
+	User, WorkingDir string
 }
 
 // Step is a step of a build that begins or ends, or a line that it printed.
@@ -68,6 +80,14 @@ type Builder struct {
 // it. A cancelled or failed build leaves nothing behind but parts that were
 // complete.
 func (b *Builder) Build(ctx context.Context, recipe Recipe, progress Progress) (Image, error) {
+	return b.build(ctx, recipe, progress, func(r Recipe, k kernel, tree string) part {
+		return r.diskPart(k, b.Mirror, tree)
+	})
+}
+
+// build makes the image of a recipe whose disk is that of disk, which is told
+// where the kernel's package is unpacked.
+func (b *Builder) build(ctx context.Context, recipe Recipe, progress Progress, disk func(Recipe, kernel, string) part) (Image, error) {
 	recipe, err := recipe.normal()
 	if err != nil {
 		return Image{}, err
@@ -83,7 +103,7 @@ func (b *Builder) Build(ctx context.Context, recipe Recipe, progress Progress) (
 	c := &cache{dir: filepath.Join(b.Cache, "images")}
 	kernelPart := kernel.part()
 	tree := c.path(kernelPart)
-	diskPart := recipe.diskPart(kernel, b.Mirror, tree)
+	diskPart := disk(recipe, kernel, tree)
 	initrdPart := initrdPart(kernel, agent, recipe.Agent, tree)
 
 	if err := c.ensure(ctx, progress, kernelPart, diskPart, initrdPart); err != nil {
@@ -113,5 +133,6 @@ func Tools() []Tool {
 		{"mmdebstrap", "mmdebstrap"},
 		{"cp", "coreutils"},
 		{"mke2fs", "e2fsprogs"},
+		{"depmod", "kmod"},
 	}
 }

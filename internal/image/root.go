@@ -140,7 +140,8 @@ func writeSystem(dir string) error {
 		}
 	}
 	// The console is a log. Nobody logs in there.
-	if err := root.Symlink("/dev/null", "etc/systemd/system/getty.target"); err != nil {
+	const getty = "etc/systemd/system/getty.target"
+	if err := errors.Join(root.MkdirAll(path.Dir(getty), 0o755), root.RemoveAll(getty), root.Symlink("/dev/null", getty)); err != nil {
 		return fmt.Errorf("mask getty.target: %w", err)
 	}
 	return nil

@@ -164,6 +164,25 @@ func (a *App) WarnBoundary(accel string) {
 // ByHand reports whether somebody sits at standard input.
 func (a *App) ByHand() bool { return tty.Is(a.Stdin) }
 
+// maxHidden bounds what Hidden reads; the daemon takes 16 KiB.
+const maxHidden = 16<<10 + 2
+
+// Hidden reads what must not be on a command line, where everybody on the host
+// could read it: from standard input, without showing it if somebody types.
+func (a *App) Hidden(what string) (string, error) {
+	if a.ByHand() {
+		fmt.Fprintf(a.Stderr, "%s (not shown): ", what)
+		value, err := tty.Password(a.Stdin)
+		fmt.Fprintln(a.Stderr)
+		return value, err
+	}
+	b, err := io.ReadAll(io.LimitReader(a.Stdin, maxHidden))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", what, err)
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+}
+
 // Moment takes apart what names a sandbox or, after an @, a snapshot of one.
 func Moment(arg string) (sandbox, snapshot string) {
 	sandbox, snapshot, _ = strings.Cut(arg, "@")

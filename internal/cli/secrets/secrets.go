@@ -13,13 +13,9 @@ import (
 	"time"
 
 	"bulkhead/internal/cli/app"
-	"bulkhead/internal/cli/tty"
 
 	"github.com/spf13/cobra"
 )
-
-// maxValue bounds what is read; the daemon takes 16 KiB.
-const maxValue = 16<<10 + 2
 
 // NewCommand returns the group.
 func NewCommand(a *app.App) *cobra.Command {
@@ -45,28 +41,13 @@ func newSet(a *app.App) *cobra.Command {
 		Example: "  bulkhead secret set openai < key.txt",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: complete(a),
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
-			value, err := read(a, args[0])
+			value, err := a.Hidden("value of " + args[0])
 			if err != nil {
 				return err
 			}
 			return a.API.SetSecret(ctx, args[0], value)
 		}),
 	}
-}
-
-// read reads the value of a secret.
-func read(a *app.App, name string) (string, error) {
-	if a.ByHand() {
-		fmt.Fprintf(a.Stderr, "value of %s (not shown): ", name)
-		value, err := tty.Password(a.Stdin)
-		fmt.Fprintln(a.Stderr)
-		return value, err
-	}
-	b, err := io.ReadAll(io.LimitReader(a.Stdin, maxValue))
-	if err != nil {
-		return "", fmt.Errorf("read value: %w", err)
-	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
 }
 
 func newLs(a *app.App) *cobra.Command {

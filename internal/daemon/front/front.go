@@ -411,10 +411,14 @@ func (b builds) Build(ctx context.Context, req client.BuildRequest, progress fun
 	if err := name.Check("template", req.Name); err != nil {
 		return client.Template{}, err
 	}
+	from, err := wire.Remote(req.FromImage, req.Registry)
+	if err != nil {
+		return client.Template{}, err
+	}
 	def := b.Config.Template
 	t, err := b.Templates.Build(ctx, template.Spec{
 		Name: req.Name, Size: live.Size{CPUs: or(req.CPUs, def.CPUs), MemoryMiB: or(req.MemoryMB, def.MemoryMiB)},
-		DiskMiB: or(req.DiskMB, def.DiskMiB), Packages: req.Packages, BuildTools: req.BuildTools,
+		DiskMiB: or(req.DiskMB, def.DiskMiB), Packages: req.Packages, BuildTools: req.BuildTools, From: from,
 	}, func(s template.Step) {
 		progress(client.BuildEvent{
 			Step: s.Name, Number: s.Number, Of: s.Of, Done: s.Done, Log: s.Log,

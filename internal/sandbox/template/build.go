@@ -30,7 +30,19 @@ type Spec struct {
 	// Packages are Debian packages on top of those that every template has.
 	Packages   []string
 	BuildTools bool
+	// From is a container image to build on, instead of Debian's packages; the
+	// zero value for none.
+	From Remote
 }
+
+// Remote is a container image in a registry, and who asks for it. It is in
+// memory alone.
+type Remote struct {
+	Reference, Username, Password string
+}
+
+// String leaves out what nobody may read.
+func (r Remote) String() string { return r.Reference }
 
 func (s Spec) check() error {
 	var host unix.Sysinfo_t

@@ -87,6 +87,16 @@ type Image struct {
 	KernelRelease string
 	// Key is equal for images of equal content.
 	Key string
+	// Config is how the maker of a container image wants its programs started.
+	Config Config
+}
+
+// Config is the environment, the user ("name", "name:group", numbers) and the
+// working directory of a container image's programs, as far as it has them. All
+// of it is a stranger's.
+type Config struct {
+	Env              map[string]string
+	User, WorkingDir string
 }
 
 // Images builds images. What it built before it may return at once.
