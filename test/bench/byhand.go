@@ -16,13 +16,12 @@ import (
 	"time"
 
 	"bulkhead/client"
+	"bulkhead/client/program"
 	"bulkhead/internal/guest"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
-	"bulkhead/proto/process"
 	"bulkhead/proto/process/processconnect"
 
-	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 )
 
@@ -166,21 +165,29 @@ func (m *bare) exec(ctx context.Context, cmd string, args ...string) error {
 }
 
 func (m *bare) output(ctx context.Context, cmd string, args ...string) (string, error) {
-	rpc := processconnect.NewProcessClient(&http.Client{Transport: m.guest.Transport()}, "http://guest")
-	stream, err := rpc.Start(ctx, connect.NewRequest(&process.StartRequest{Process: &process.ProcessConfig{Cmd: cmd, Args: args}}))
-	if err != nil {
-		return "", err
-	}
-	defer stream.Close()
 	var out strings.Builder
-	for stream.Receive() {
-		e := stream.Msg().GetEvent()
-		out.Write(e.GetData().GetStdout())
-		if end := e.GetEnd(); end.GetExitCode() != 0 {
-			return "", fmt.Errorf("%s: %s", cmd, end.GetStatus())
-		}
+	code, err := m.run(ctx, program.Exec{Cmd: cmd, Args: args, Stdout: &out, Stderr: os.Stderr})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("%s ended with %d", cmd, code)
 	}
-	return out.String(), stream.Err()
+	return out.String(), err
+}
+
+// run runs a program as root, as the CLI does.
+func (m *bare) run(ctx context.Context, e program.Exec) (code int, err error) {
+	agent := processconnect.NewProcessClient(&http.Client{Transport: asRoot{m.guest.Transport()}}, "http://guest")
+	exit, err := program.Run(ctx, agent, e, func(err error) error { return err })
+	return exit.Code, err
+}
+
+// asRoot tells the agent who asks.
+type asRoot struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (a asRoot) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.SetBasicAuth("root", "")
+	return a.RoundTripper.RoundTrip(r)
 }
 
 // echo is the smallest call that there is.

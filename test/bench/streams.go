@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"bulkhead/client/program"
-	"bulkhead/proto/process/processconnect"
 )
 
 const (
@@ -133,8 +131,6 @@ func (b *bench) streamsByHand(ctx context.Context) (l listened, err error) {
 		machines = append(machines, m)
 	}
 	return listenTo(func(machine int, e program.Exec) (int, error) {
-		agent := processconnect.NewProcessClient(&http.Client{Transport: machines[machine].guest.Transport()}, "http://guest")
-		exit, err := program.Run(ctx, agent, e, func(err error) error { return err })
-		return exit.Code, err
+		return machines[machine].run(ctx, e)
 	})
 }
