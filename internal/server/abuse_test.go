@@ -76,6 +76,17 @@ func TestBodiesThatStandStill(t *testing.T) {
 	}
 }
 
+// TestHeadersThatDoNotEnd: who sends them drop by drop holds no connection.
+func TestHeadersThatDoNotEnd(t *testing.T) {
+	p := listen(t, fake{hurried: true})
+	for _, text := range []string{"", "GET /health HTTP/1.1\r\nHost: local", "GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n"} {
+		_, answer := p.raw(t, text)
+		if b, err := io.ReadAll(answer); err != nil || strings.Contains(string(b), "204") {
+			t.Errorf("%q is answered with %q, %v", text, b, err)
+		}
+	}
+}
+
 // TestBodiesOfStrangersAreNotRead: what anybody may ask says nothing in its body,
 // and must not fill the host's memory with it.
 func TestBodiesOfStrangersAreNotRead(t *testing.T) {

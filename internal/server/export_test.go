@@ -15,6 +15,9 @@ func (s *Server) Impatient() {
 	s.bodyTimeout, s.still, s.ingress.Patience = time.Millisecond, time.Millisecond, time.Millisecond
 }
 
+// Hurry has headers arrive at once.
+func (s *Server) Hurry() { s.headerTimeout = time.Millisecond }
+
 // Shun bounds requests of strangers into guests.
 func (s *Server) Shun(most int64) { s.ingress.Strangers = most }
 

@@ -162,6 +162,8 @@ type fake struct {
 	quota *quota.Quota
 	// impatient has bodies arrive at once.
 	impatient bool
+	// hurried has headers arrive at once.
+	hurried bool
 	// strangers bounds their requests into guests; 0 for the usual bound.
 	strangers int64
 	events    func(context.Context, server.EventQuery) iter.Seq2[client.Event, error]

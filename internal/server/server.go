@@ -90,10 +90,10 @@ type Server struct {
 	mux *http.ServeMux
 	// needs are of all routes.
 	needs map[string]need
-	// bodyTimeout is how long a JSON body may take, and still how long another may
-	// stand still.
-	bodyTimeout, still time.Duration
-	ingress            *ingress.Proxy
+	// headerTimeout is how long a request's headers may take, bodyTimeout a JSON
+	// body, and still how long another may stand still.
+	headerTimeout, bodyTimeout, still time.Duration
+	ingress                           *ingress.Proxy
 	// answering has the requests under way, of connections that are the server's
 	// no more too.
 	answering sync.WaitGroup
@@ -104,7 +104,7 @@ type Server struct {
 
 // New returns the API of the given parts.
 func New(opts Options) *Server {
-	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), bodyTimeout: input.Patience, still: input.Still}
+	s := &Server{Options: opts, mux: http.NewServeMux(), needs: needs(), headerTimeout: headerTimeout, bodyTimeout: input.Patience, still: input.Still}
 	s.E2B.Describe = reply.Describe
 	s.ingress = &ingress.Proxy{Sandboxes: guests{opts.Sandboxes, opts.Ports, opts.Ingress}, Tokens: opts.Tokens, Clock: time.Now, Patience: input.Still, Strangers: maxStrangers, Log: opts.Log}
 	s.streams, s.stopStreams = context.WithCancel(context.Background())
@@ -145,7 +145,7 @@ func (s *Server) serve(ctx context.Context, d Door) error {
 	srv := &http.Server{
 		Handler:           s.Handler(d.Guard),
 		MaxHeaderBytes:    maxHeader,
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: s.headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		// HTTP/1.1 alone: a connection that is cut is then an answer that is cut,

@@ -81,6 +81,9 @@ func listen(t *testing.T, f fake) *port {
 	if f.impatient {
 		s.Impatient()
 	}
+	if f.hurried {
+		s.Hurry()
+	}
 	if f.strangers > 0 {
 		s.Shun(f.strangers)
 	}

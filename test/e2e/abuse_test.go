@@ -330,7 +330,10 @@ echo %s > /root/evil; test "$(command -v tar)" = /usr/local/bin/tar`, base64.Std
 			if err := os.Symlink(filepath.Join(dir, "secret"), filepath.Join(inner, "x", "before")); err != nil {
 				t.Fatal(err)
 			}
-			h.CLI("cp", "served:/root/x", inner) // that it fails is as good as that it leaves out
+			r := h.CLI("cp", "served:/root/x", inner) // that it fails is as good as that it leaves out
+			if b, err := os.ReadFile(filepath.Join(inner, "x", "before")); name == "what was there before" && string(b) != "evil" {
+				t.Errorf("the archive does not arrive: %q, %v, %+v", b, err, r)
+			}
 			var found []string
 			err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 				if err == nil && !d.IsDir() && !strings.HasPrefix(path, filepath.Join(inner, "x")+"/") {
