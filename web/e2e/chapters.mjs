@@ -207,7 +207,8 @@ export async function rollBack({ page, look }) {
   await says(page, "back-yes");
   await says(page, "and edited");
   await page.getByRole("button", { name: /what a rollback left/ }).waitFor();
-  await page.getByRole("button", { name: /taken by hand/ }).click();
+  const moment = page.getByRole("button", { name: /taken by hand/ });
+  if ((await moment.getAttribute("aria-expanded")) !== "true") await moment.click();
   await look("timeline");
   // A file that changed since says how.
   await type(page, "clear; echo afterthought >> /srv/precious; sync; echo synced-$((1+1))");
