@@ -247,7 +247,7 @@ export async function egress({ page, look }) {
   await look("approval");
   await page.getByRole("button", { name: "Approve once" }).click();
   const log = page.getByRole("region", { name: "Connections", exact: true });
-  await log.getByRole("row", { name: /allowed.*partner\.example/ }).waitFor();
+  await log.getByRole("row", { name: /allowed.*partner\.example:80 ended/ }).waitFor();
   await page.getByRole("region", { name: "Bytes per destination" }).getByText("partner.example:80").waitFor();
   await look("egress");
   await page.getByRole("link", { name: "Sandbox", exact: true }).click();
