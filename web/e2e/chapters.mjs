@@ -207,7 +207,8 @@ export async function rollBack({ page, look }) {
   await says(page, "back-yes");
   await says(page, "and edited");
   await page.getByRole("button", { name: /what a rollback left/ }).waitFor();
-  await page.getByRole("button", { name: /taken by hand/ }).click();
+  const moment = page.getByRole("button", { name: /taken by hand/ });
+  if ((await moment.getAttribute("aria-expanded")) !== "true") await moment.click();
   await look("timeline");
   // A file that changed since says how.
   await type(page, "clear; echo afterthought >> /srv/precious; sync; echo synced-$((1+1))");
@@ -246,7 +247,7 @@ export async function egress({ page, look }) {
   await look("approval");
   await page.getByRole("button", { name: "Approve once" }).click();
   const log = page.getByRole("region", { name: "Connections", exact: true });
-  await log.getByRole("row", { name: /allowed.*partner\.example/ }).waitFor();
+  await log.getByRole("row", { name: /allowed.*partner\.example:80 ended/ }).waitFor();
   await page.getByRole("region", { name: "Bytes per destination" }).getByText("partner.example:80").waitFor();
   await look("egress");
   await page.getByRole("link", { name: "Sandbox", exact: true }).click();
