@@ -90,7 +90,7 @@ func (m *Manager) importInto(ctx context.Context, b *box, c Cargo) error {
 		b.mu.Lock()
 		b.rec.Size, b.rec.DiskMiB, b.rec.Head = live.Size{CPUs: snap.CPUs, MemoryMiB: snap.MemoryMiB}, int(snap.DiskBytes>>20), snap.ID
 		b.mu.Unlock()
-		err = errors.Join(m.roomFor(b.record().Size), c.Ready(rec.ID))
+		err = errors.Join(m.RoomFor(b.record().Size), c.Ready(rec.ID))
 	}
 	if err != nil {
 		return errors.Join(err, m.discard(context.WithoutCancel(ctx), rec.ID))
