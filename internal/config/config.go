@@ -100,6 +100,8 @@ type Limits struct {
 	MemoryMiB, CPUs int
 	// TeamSandboxes is how many one team may have; 0 for all that there may be.
 	TeamSandboxes int
+	// TeamBuilds is how many builds of templates one team may have under way.
+	TeamBuilds int
 	// Requests is how many each key may send a second; 0 for no limit.
 	Requests int
 	// Snapshots is how many one sandbox may have, PoolMiB what it may have of the
@@ -127,7 +129,7 @@ func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
 		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", EgressAskSeconds: 60, JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
-		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500, Requests: 500},
+		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500, Requests: 500, TeamBuilds: 4},
 	}
 	if err := c.applyFile(src.File); err != nil {
 		return Config{}, err
