@@ -35,7 +35,8 @@ const (
 	// grantFor is how long an upload may begin after it was granted: what SDKs
 	// give it in all.
 	grantFor = time.Hour
-	// maxGrants is how many a team may have that it has not used.
+	// maxGrants is how many a team has that it has not used: most are for files
+	// that need not be sent. The oldest goes.
 	maxGrants = 1000
 	// keepFor is how long a file is kept that nobody uses.
 	keepFor = 7 * 24 * time.Hour
@@ -93,17 +94,20 @@ func (s *Store) Grant(g Grant) (token string, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, ours := s.clock(), 0
-	for token, g2 := range s.grants {
+	now, ours, oldest := s.clock(), 0, ""
+	for token, is := range s.grants {
 		switch {
-		case now.After(g2.until):
+		case now.After(is.until):
 			delete(s.grants, token)
-		case g2.Team == g.Team:
+		case is.Team == g.Team:
 			ours++
+			if oldest == "" || is.until.Before(s.grants[oldest].until) {
+				oldest = token
+			}
 		}
 	}
 	if ours >= maxGrants {
-		return "", fault.New(fault.Limited, "the team has %d uploads that it has not begun", ours)
+		delete(s.grants, oldest)
 	}
 	token, g.until = strings.ToLower(rand.Text()), now.Add(grantFor)
 	s.grants[token] = g
