@@ -90,7 +90,7 @@ type Recipe struct {
 
 // The forms of names.
 var (
-	userForm  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31}$`)
+	userForm  = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$`)
 	ownerForm = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31}(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31})?$`)
 	modeForm  = regexp.MustCompile(`^[0-7]{1,4}$`)
 	nameForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

@@ -49,6 +49,7 @@ func TestCheck(t *testing.T) {
 		{"workdir", step(recipe.Workdir, "/srv"), true},
 		{"workdir nowhere", step(recipe.Workdir, ""), false},
 		{"user", step(recipe.User, "www-data"), true},
+		{"user by number", step(recipe.User, "1000"), false}, // the agent knows names
 		{"user that is an option", step(recipe.User, "--help"), false},
 		{"user with sudo", step(recipe.User, "a", "true"), false},
 		{"another kind", step("VOLUME", "/data"), false},
@@ -88,6 +89,14 @@ func TestSource(t *testing.T) {
 	} {
 		if got := copying(src, "dst").Source(); got != want {
 			t.Errorf("%s: got %+v, want %+v", src, got, want)
+		}
+	}
+}
+
+func TestOwner(t *testing.T) {
+	for owner, want := range map[string]string{"": "cook:", "user": "user:", "user:group": "user:group", "1000": "1000", "1000:50": "1000:50"} {
+		if got := copying("a", "b", owner).Owner("cook"); got != want {
+			t.Errorf("%q: got %s, want %s", owner, got, want)
 		}
 	}
 }

@@ -124,8 +124,8 @@ func (s Step) Owner(user string) string {
 	if owner == "" {
 		owner = user
 	}
-	if !strings.Contains(owner, ":") {
-		owner += ":" // the group that goes with it
+	if !strings.Contains(owner, ":") && strings.Trim(owner, "0123456789") != "" {
+		owner += ":" // the group that goes with it; a number need not have one
 	}
 	return owner
 }

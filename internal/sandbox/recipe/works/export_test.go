@@ -30,3 +30,9 @@ func (t *turns) Take(team string) bool {
 
 // GiveBack is giveBack for tests.
 func (t *turns) GiveBack(team string) { t.giveBack(team) }
+
+// The scripts that prepare a machine.
+const (
+	Unpack     = unpack
+	MakeFolder = makeFolder
+)
