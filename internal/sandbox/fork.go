@@ -82,21 +82,14 @@ func (m *Manager) forkPoint(ctx context.Context, source *box, ref string) (snap 
 	return snap, drop, err
 }
 
-// dropForkPoint removes a snapshot that is of no more use, and has the timeline
-// go on as if it had not been.
+// dropForkPoint removes a snapshot that is of no more use.
 func (m *Manager) dropForkPoint(source *box, id pool.SnapshotID) {
 	err := source.do(m.life, lifecycle.Prune, func(ctx context.Context) error {
 		s, err := m.Machines.Pool.Snapshot(id)
 		if err != nil {
 			return err
 		}
-		if source.record().Head == id {
-			source.setHead(s.Parent)
-			if err := m.Store.Save(ctx, source.record()); err != nil {
-				return err
-			}
-		}
-		return m.Machines.Pool.RemoveSnapshot(ctx, id)
+		return source.drop(ctx, s)
 	})
 	if err != nil {
 		source.log.Warn("snapshot of a fork stays", "snapshot", string(id), "err", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
@@ -159,6 +160,12 @@ func (m *Manager) settleHistory(ctx context.Context, rec *Record, snaps []pool.S
 		if err := m.Machines.Pool.RemoveSnapshot(ctx, s.ID); err != nil {
 			return err
 		}
+	}
+	if rec.Head == "" || rec.State == lifecycle.Paused { // it is then told what it lacks
+		return nil
+	}
+	if _, err := m.Machines.Pool.Snapshot(rec.Head); fault.Is(err, fault.NotFound) {
+		rec.Head = "" // it was removed by a daemon that kept the record
 	}
 	return nil
 }

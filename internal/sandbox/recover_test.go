@@ -53,6 +53,14 @@ func TestSnapshotsThatNoRecordTellsOf(t *testing.T) {
 	}
 }
 
+// A record that names a snapshot that is gone names none.
+func TestHeadThatIsGone(t *testing.T) {
+	m := recovered(t, pooltest.New(t), sandbox.Record{ID: "i1", Name: "web", State: lifecycle.Crashed, Head: "sgone", Started: time.Now()})
+	if s, err := m.Get("web"); err != nil || s.Head != "" {
+		t.Errorf("it goes on from %q, %v", s.Head, err)
+	}
+}
+
 // A machine that was written out by the time that its daemon was killed is
 // paused, whether its VMM was ended or not.
 func TestPauseThatNoRecordTellsOf(t *testing.T) {
@@ -66,6 +74,34 @@ func TestPauseThatNoRecordTellsOf(t *testing.T) {
 	m := recovered(t, p, sandbox.Record{ID: "i1", Name: "web", State: lifecycle.Pausing, Started: began})
 	if s, err := m.Get("web"); err != nil || s.State != lifecycle.Paused || s.Head != snap.ID {
 		t.Errorf("it is %+v, %v", s, err)
+	}
+}
+
+// Who removes the snapshot that a machine goes on from has it go on from the one
+// before: a record never sends a crashed machine to what is gone.
+func TestRemovedHead(t *testing.T) {
+	p := pooltest.New(t)
+	pooltest.Import(t, p, "i1")
+	var ids [3]pool.SnapshotID
+	for i := range ids {
+		meta := pool.Meta{Sandbox: "i1", Cause: "manual", Created: time.Date(2026, 7, 1+i, 12, 0, 0, 0, time.UTC)}
+		if i > 0 {
+			meta.Parent = ids[i-1]
+		}
+		s, err := pooltest.Take(t.Context(), p, "i1", "state", meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[i] = s.ID
+	}
+	m := recovered(t, p, sandbox.Record{ID: "i1", Name: "web", State: lifecycle.Crashed, Head: ids[2], Started: time.Now()})
+	for _, step := range []struct{ remove, head pool.SnapshotID }{{ids[2], ids[1]}, {ids[0], ids[1]}, {ids[1], ""}} {
+		if err := m.RemoveSnapshot(t.Context(), "web", string(step.remove)); err != nil {
+			t.Fatal(err)
+		}
+		if s, _, err := m.Timeline("web"); err != nil || s.Head != step.head {
+			t.Errorf("without %s it goes on from %q, want %q (%v)", step.remove, s.Head, step.head, err)
+		}
 	}
 }
 

@@ -36,8 +36,24 @@ func (m *Manager) RemoveSnapshot(ctx context.Context, ref, snapRef string) error
 		if rec := b.record(); rec.State == lifecycle.Paused && rec.Head == s.ID {
 			return fault.New(fault.WrongState, "snapshot %s is what sandbox %s is paused into", s.ID, rec.Name).Hint("%s", wayBack(rec))
 		}
-		return m.Machines.Pool.RemoveSnapshot(ctx, s.ID)
+		return b.drop(ctx, s)
 	})
+}
+
+// drop removes a snapshot of b, and has the timeline go on as if it had not
+// been. The record is first: it must not send a crashed machine to what is gone.
+// Only the owner calls it.
+func (b *box) drop(ctx context.Context, s pool.Snapshot) error {
+	if b.record().Head == s.ID {
+		before, err := b.history().Before(s)
+		if err != nil {
+			return err
+		}
+		if err := b.change(ctx, func(r *Record) { r.Head = before }); err != nil {
+			return err
+		}
+	}
+	return b.m.Machines.Pool.RemoveSnapshot(ctx, s.ID)
 }
 
 // history is the snapshots of b.

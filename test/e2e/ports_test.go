@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,8 +54,8 @@ func testForward(t *testing.T, h *harness.Host, b *harness.Box) {
 		t.Fatal(err)
 	}
 	defer func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait() // it was interrupted
+		cmd.Process.Signal(syscall.SIGTERM) // a shell in the background has children ignore interrupts
+		cmd.Wait()                          // it was ended
 	}()
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {

@@ -172,6 +172,16 @@ func (h History) Supersede(ctx context.Context, s pool.Snapshot, most int) error
 	return nil
 }
 
+// Before returns the snapshot that s goes on from, "" if it has been removed or
+// is none of this sandbox.
+func (h History) Before(s pool.Snapshot) (pool.SnapshotID, error) {
+	snaps, err := h.All()
+	if slices.ContainsFunc(snaps, func(one pool.Snapshot) bool { return one.ID == s.Parent }) {
+		return s.Parent, err
+	}
+	return "", err
+}
+
 // Latest is when the newest snapshot was taken; zero if there is none.
 func (h History) Latest() (time.Time, error) {
 	snaps, err := h.All()

@@ -62,10 +62,13 @@ type Guard struct {
 	// what the kernel says.
 	Written func(pid int) (int64, error)
 
-	// from is what each machine had written when the pool ran low; nil while it
-	// has not.
-	from map[string]int64
+	// wrote is what each machine has written; nil while the pool is not low.
+	wrote map[string]count
 }
+
+// count is what a process had written when the pool ran low, and has written
+// since, in bytes.
+type count struct{ from, since int64 }
 
 // Next is what is to be done. Hold maps machines to why.
 type Next struct {
@@ -75,10 +78,7 @@ type Next struct {
 
 // Look says what is to be done with so much free, in bytes.
 func (g *Guard) Look(free int64, machines []Machine) (n Next) {
-	if free >= low {
-		g.from = nil
-	}
-	since, most := g.since(free, machines)
+	most := g.count(free, machines)
 	n.Hold = map[string]string{}
 	for _, m := range machines {
 		switch {
@@ -87,34 +87,40 @@ func (g *Guard) Look(free int64, machines []Machine) (n Next) {
 		case m.Held:
 		case free < floor:
 			n.Hold[m.ID] = whyAll
-		case free < short && since[m.ID] > max(most/2, much):
+		case free < short && g.wrote[m.ID].since > max(most/2, much):
 			n.Hold[m.ID] = whyMost
 		}
 	}
 	return n
 }
 
-// since says what each machine has written since the pool ran low, and the most
-// of it. A machine that is new since then counts from now on.
-func (g *Guard) since(free int64, all []Machine) (since map[string]int64, most int64) {
+// count brings up to date what each machine has written since the pool ran low,
+// and returns the most of it. A machine that is new since then counts from now
+// on. One that has left stays the offender that it was until there is room: what
+// it took is free a while later, and its neighbours are not to be blamed for it.
+func (g *Guard) count(free int64, all []Machine) (most int64) {
 	if free >= low {
-		return nil, 0
+		g.wrote = nil
+		return 0
 	}
-	before := g.from
-	g.from, since = map[string]int64{}, map[string]int64{}
+	if g.wrote == nil {
+		g.wrote = map[string]count{}
+	}
 	for _, m := range all {
 		now, err := g.written(m.PID)
 		if err != nil {
 			continue // it has ended
 		}
-		from, known := before[m.ID]
-		if !known || now < from { // or has a new VMM
-			from = now
+		from := now
+		if c, known := g.wrote[m.ID]; known && now >= c.from { // and has no new VMM
+			from = c.from
 		}
-		g.from[m.ID], since[m.ID] = from, now-from
-		most = max(most, now-from)
+		g.wrote[m.ID] = count{from, now - from}
 	}
-	return since, most
+	for _, c := range g.wrote {
+		most = max(most, c.since)
+	}
+	return most
 }
 
 func (g *Guard) written(pid int) (int64, error) {

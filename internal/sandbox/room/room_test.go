@@ -81,18 +81,39 @@ func TestOnlyTheOffenderIsHeld(t *testing.T) {
 	if h.free < 256*mib {
 		t.Errorf("%d MiB are left", h.free/mib)
 	}
-	gone := *h
-	gone.all = slices.Clone(h.all[1:]) // it is removed, and its room not free yet
-	gone.look()
-	if got := gone.held(); len(got) > 0 {
-		t.Errorf("without who filled it held are %v", got)
-	}
 	h.free = 700 * mib // some room is not enough
 	h.look()
 	h.free = 900 * mib
 	h.look()
 	if want := []string{"hold i0", "release i0"}; !slices.Equal(h.history, want) {
 		t.Errorf("done is %v, want %v", h.history, want)
+	}
+}
+
+// When who filled the pool is removed, its room is not free yet. Nobody else is
+// held for it meanwhile who has written less, and whoever goes on to fill it is.
+func TestOffenderIsRemoved(t *testing.T) {
+	h := newHost(2)
+	for h.free > 500*mib {
+		h.write(0, 20*mib)
+	}
+	h.all = h.all[1:]
+	h.free += 60 * mib // some of it
+	h.write(0, 200*mib)
+	if got := h.held(); len(got) > 0 {
+		t.Errorf("without who filled it held are %v", got)
+	}
+	h.write(0, 100*mib)
+	if got := h.held(); !slices.Equal(got, []string{"i1"}) {
+		t.Errorf("once it has filled the rest held are %v", got)
+	}
+	h.free = 2000 * mib
+	h.look()
+	for h.free > 500*mib {
+		h.write(0, 20*mib)
+	}
+	if got := h.held(); !slices.Equal(got, []string{"i1"}) {
+		t.Errorf("when it fills the room that came held are %v", got)
 	}
 }
 
