@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,8 @@ import (
 	"bulkhead/proto/machine/machineconnect"
 )
 
-// defaultUser is who acts for clients that name nobody, as E2B's SDKs expect.
+// defaultUser is who acts for clients that name nobody, as E2B's SDKs expect,
+// unless the host says who does.
 const defaultUser = "user"
 
 // version is set by the linker.
@@ -72,9 +74,9 @@ func serve(ctx context.Context, log *slog.Logger) error {
 	if err := m.ShowGeneration(machine.GenerationFile); err != nil { // a damaged guest has to work too
 		log.Warn("programs are not told when to reseed", "err", err)
 	}
-	users := account.Users{Default: defaultUser}
-	programs := process.New(process.Options{Users: users, Env: m.Env, Cgroup: freezer.Work})
-	contents := files.New(files.Options{Users: users})
+	users := account.Users{Default: func() string { return cmp.Or(m.User(), defaultUser) }}
+	programs := process.New(process.Options{Users: users, Workdir: m.Workdir, Env: m.Env, Cgroup: freezer.Work})
+	contents := files.New(files.Options{Users: users, Workdir: m.Workdir})
 	mux := http.NewServeMux()
 	mux.Handle(machineconnect.NewMachineHandler(m))
 	mux.Handle(programs.Handler())

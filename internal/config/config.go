@@ -106,6 +106,8 @@ type Limits struct {
 	// TeamTemplates is how many templates and published snapshots one team may
 	// have; 0 for no limit.
 	TeamTemplates int
+	// TeamBuilds is how many builds of templates one team may have under way.
+	TeamBuilds int
 	// Requests is how many each key may send a second; 0 for no limit.
 	Requests int
 	// Snapshots is how many one sandbox may have, PoolMiB what it may have of the
@@ -133,7 +135,7 @@ func Load(src Source) (Config, error) {
 	c := Config{
 		StateDir: DefaultStateDir, CacheDir: DefaultCacheDir,
 		Accel: "auto", LogFormat: "text", Jail: "strict", Egress: "packages", EgressAskSeconds: 60, Registries: []string{"public"}, JailFirstUID: DefaultJailFirstUID, JailUIDs: DefaultJailUIDs,
-		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500, TeamTemplates: 100, Requests: 500},
+		Template: Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192}, Limits: Limits{Sandboxes: 1000, Snapshots: 500, TeamTemplates: 100, TeamBuilds: 4, Requests: 500},
 	}
 	if err := c.applyFile(src.File); err != nil {
 		return Config{}, err

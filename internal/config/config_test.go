@@ -28,7 +28,7 @@ func defaults(t *testing.T) config.Config {
 		GuestAgent: filepath.Join(filepath.Dir(exe), "bulkhead-guest"),
 		LogLevel:   slog.LevelInfo, LogFormat: "text",
 		Template: config.Template{CPUs: 1, MemoryMiB: 512, DiskMiB: 8192},
-		Limits:   config.Limits{Sandboxes: 1000, Snapshots: 500, TeamTemplates: 100, Requests: 500},
+		Limits:   config.Limits{Sandboxes: 1000, Snapshots: 500, TeamTemplates: 100, TeamBuilds: 4, Requests: 500},
 	}
 }
 
@@ -68,6 +68,7 @@ limits:
   snapshots: 20
   team_sandboxes: 2
   team_templates: 3
+  team_builds: 3
   requests: 7
 listen: localhost:3000
 listen_tls: "[::]:443"
@@ -85,7 +86,7 @@ func TestLoad(t *testing.T) {
 		LogLevel: slog.LevelDebug, LogFormat: "json",
 		Jail: "degraded", JailFirstUID: 70000, JailUIDs: 16, Egress: "none", EgressAskSeconds: 90,
 		Template: config.Template{CPUs: 4, MemoryMiB: 1024, DiskMiB: 2048},
-		Limits:   config.Limits{Sandboxes: 4, MemoryMiB: 2048, CPUs: 8, Snapshots: 20, TeamSandboxes: 2, TeamTemplates: 3, Requests: 7},
+		Limits:   config.Limits{Sandboxes: 4, MemoryMiB: 2048, CPUs: 8, Snapshots: 20, TeamSandboxes: 2, TeamTemplates: 3, TeamBuilds: 3, Requests: 7},
 		Listen:   "127.0.0.1:3000", ListenTLS: "[::]:443", Domain: "bulkhead.example.com", TLSCert: "/c", TLSKey: "/k",
 		Origins:    []string{"https://a.example", "http://b.example:8080"},
 		Registries: []string{"public", "registry.example.com:5000", "http://10.1.2.3:5000"},

@@ -87,6 +87,8 @@ func Keys() []Key {
 			number(0, 100_000, 1, func(c *Config) *int { return &c.Limits.TeamSandboxes })},
 		{"limits.team_templates", "how many templates and published snapshots one team may have; 0 for no limit (100)",
 			number(0, 100_000, 1, func(c *Config) *int { return &c.Limits.TeamTemplates })},
+		{"limits.team_builds", "how many builds of templates one team may have under way (4)",
+			number(1, 1000, 1, func(c *Config) *int { return &c.Limits.TeamBuilds })},
 		{"limits.requests", "how many requests a second each key may send; 0 for no limit (500)",
 			number(0, 1_000_000, 1, func(c *Config) *int { return &c.Limits.Requests })},
 		{"log_level", "least level that is logged: debug, info, warn or error (info)", setLogLevel},

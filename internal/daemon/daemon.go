@@ -145,11 +145,16 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := settle(); err != nil {
 		return err
 	}
+	works, err := d.works(ctx, heart, log.Append)
+	if err != nil {
+		return err
+	}
+	down.Add("end builds", func(context.Context) error { works.Close(); return nil })
 	dog := &watchdog.Dog{Sandboxes: watched{heart, log}, Clock: d.Clock, Log: d.Log}
-	stop := d.tend(ctx, tended{heart, border, log, safe.keys, &reclaim.Gauge{}, d.Log}, dog)
+	stop := d.tend(ctx, tended{heart, border, log, safe.keys, &reclaim.Gauge{}, works.Shelf, d.Log}, dog)
 	defer stop()
 	return d.serve(ctx, &front.Front{
-		Manager: heart.Manager, Tokens: safe.tokens, Metrics: counts, Templates: heart.templates, Pool: files, Cages: cages, Border: border,
+		Manager: heart.Manager, Tokens: safe.tokens, Metrics: counts, Templates: heart.templates, Works: works, Pool: files, Cages: cages, Border: border,
 		Keys: safe.keys, Vault: safe.vault, Guard: heart.guard, Meter: heart.meter, Unhealthy: dog.Unhealthy, Events: log, Config: d.Config, Version: d.Version, Clock: d.Clock,
 	})
 }

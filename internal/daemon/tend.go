@@ -16,6 +16,7 @@ import (
 	"bulkhead/internal/reclaim"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/lifecycle"
+	"bulkhead/internal/sandbox/recipe/layer"
 	"bulkhead/internal/sandbox/schedule"
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/watchdog"
@@ -70,6 +71,7 @@ type tended struct {
 	events store.Events
 	keys   *auth.Keys
 	gauge  *reclaim.Gauge
+	shelf  *layer.Shelf
 	log    *slog.Logger
 }
 
@@ -102,6 +104,13 @@ func (t tended) readGauge(ctx context.Context) {
 		t.events.Append(ctx, "pool."+level, "", map[string]string{
 			"free": strconv.FormatInt(u.Free, 10), "total": strconv.FormatInt(u.Total, 10),
 		})
+		if level == reclaim.Plenty {
+			return
+		}
+		// What builds keep costs them time, and nothing else.
+		if err := t.shelf.Clear(ctx); err != nil {
+			t.log.WarnContext(ctx, "layers of builds stay", "err", err)
+		}
 	}
 }
 

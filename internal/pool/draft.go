@@ -45,7 +45,7 @@ func (p *Pool) Begin(_ context.Context, id MachineID) (_ *Draft, err error) {
 
 // prepare does what need not wait for the VMM to stop.
 func (d *Draft) prepare() (err error) {
-	to := filesIn(d.dir)
+	to := FilesIn(d.dir)
 	if d.state, err = d.p.change.create(to.State, 0); err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (d *Draft) State() *os.File { return d.state }
 // after a guest wrote 12,800 pages in random order. To be called once.
 func (d *Draft) Clone(context.Context) (err error) {
 	defer wrap(&err, "snapshot machine files in %s", d.from.Dir)
-	to := filesIn(d.dir)
+	to := FilesIn(d.dir)
 	if err := d.p.change.clone(to.Memory, d.from.Memory); err != nil {
 		return err
 	}

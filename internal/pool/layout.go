@@ -63,13 +63,13 @@ func partName(part string) string {
 	return part
 }
 
-// FilesOf says where a machine's files are in the pool at dir, which need not be
-// open, nor the machine exist.
+// FilesOf says where a machine's files are, or would be, in the pool at dir.
 func FilesOf(dir string, id MachineID) Files {
-	return filesIn(filepath.Join(dir, machinesDir, string(id)))
+	return FilesIn(filepath.Join(dir, machinesDir, string(id)))
 }
 
-func filesIn(dir string) Files {
+// FilesIn says where the files are of a machine or snapshot whose folder is dir.
+func FilesIn(dir string) Files {
 	return Files{
 		Dir:    dir,
 		Memory: dir + "/" + memoryFile,

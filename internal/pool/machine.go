@@ -54,7 +54,7 @@ func (p *Pool) ImportMachine(ctx context.Context, id MachineID, src Source) (_ F
 		return Files{}, err
 	}
 	defer done()
-	return p.place(id, func(dir string) error { return p.fill(ctx, filesIn(dir), src) })
+	return p.place(id, func(dir string) error { return p.fill(ctx, FilesIn(dir), src) })
 }
 
 func (p *Pool) fill(ctx context.Context, f Files, src Source) error {
@@ -98,7 +98,7 @@ func (p *Pool) place(id MachineID, fill func(dir string) error) (_ Files, err er
 	if err := fill(dir); err != nil {
 		return Files{}, err
 	}
-	files := filesIn(p.path(machinesDir, string(id)))
+	files := FilesIn(p.path(machinesDir, string(id)))
 	err = p.change.rename(dir, files.Dir)
 	if errors.Is(err, os.ErrExist) {
 		err = fault.New(fault.Exists, "there is a machine %s already", id)
@@ -122,7 +122,7 @@ func (p *Pool) Machine(id MachineID) (Files, error) {
 	if err != nil {
 		return Files{}, err
 	}
-	return filesIn(dir), nil
+	return FilesIn(dir), nil
 }
 
 // Machines lists the machines, in order of their ids.

@@ -15,7 +15,10 @@ const (
 	lowBytes, criticalBytes = 1 << 30, 600 << 20
 )
 
-// Read returns the level if it has changed: "low", "critical", or "ok". kept is
+// Plenty is what is told of a pool that has run low and does not any more.
+const Plenty = "ok"
+
+// Read returns the level if it has changed: "low", "critical", or Plenty. kept is
 // the part of free that is kept for machines.
 func (g *Gauge) Read(free, kept, total int64) (level string, changed bool) {
 	percent := total / 100
@@ -34,7 +37,7 @@ func (g *Gauge) Read(free, kept, total int64) (level string, changed bool) {
 	}
 	g.level = now
 	if now == plenty {
-		return "ok", true
+		return Plenty, true
 	}
 	return now, true
 }

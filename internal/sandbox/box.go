@@ -166,7 +166,7 @@ func (b *box) room(ctx context.Context, event lifecycle.Event) error {
 		return b.about("snapshot", b.history().Admit(ctx, b.m.Limits, b.poolID()))
 	case lifecycle.Start, lifecycle.Restart, lifecycle.Resume:
 		if !rec.State.Live() {
-			return b.about(string(event), b.m.roomFor(rec.Size))
+			return b.about(string(event), b.m.RoomFor(rec.Size))
 		}
 	}
 	return nil

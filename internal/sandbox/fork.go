@@ -105,7 +105,7 @@ func (m *Manager) reserveForks(source *box, spec ForkSpec) (forks []*box, err er
 		if err == nil {
 			b, err = m.reserve(Record{
 				Team: from.Team, Name: as, Template: from.Template, Size: from.Size, DiskMiB: from.DiskMiB,
-				Identity: Identity{Env: from.Identity.Env}, Metadata: from.Metadata, Lease: spec.Lease, Asked: from.Asked, Ingress: from.Ingress,
+				Identity: from.Identity, Metadata: from.Metadata, Lease: spec.Lease, Asked: from.Asked, Ingress: from.Ingress,
 			})
 		}
 		if err != nil {

@@ -136,7 +136,7 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	b, err := m.reserve(Record{
 		Team: spec.Team,
 		Name: cmp.Or(spec.Name, name.Derived(t.Label())), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
-		Identity: Identity{Env: spec.Env}, Metadata: spec.Metadata, Schedule: t.Schedule,
+		Identity: born(t, spec.Env), Metadata: spec.Metadata, Schedule: t.Schedule,
 		Lease: spec.Lease, Asked: spec.Asked, Ingress: spec.Ingress, Request: spec.Request,
 	})
 	if err != nil {
@@ -224,8 +224,8 @@ func (m *Manager) taken() (t capacity.Taken) {
 	return t
 }
 
-// roomFor refuses to start a machine that the host has no room for.
-func (m *Manager) roomFor(size live.Size) error {
+// RoomFor refuses to start a machine that the host has no room for.
+func (m *Manager) RoomFor(size live.Size) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.Limits.Start(m.taken(), size)

@@ -41,7 +41,7 @@ func (m *Manager) Publish(ctx context.Context, ref, name string) (t template.Tem
 	}
 	t = template.Template{
 		Name: name, Snapshot: snap.ID, Created: snap.Created, Size: rec.Size, DiskMiB: rec.DiskMiB,
-		Kernel: from.Kernel, Accel: string(v.Accel), Origin: string(rec.ID), Team: rec.Team,
+		Kernel: from.Kernel, Accel: string(v.Accel), Origin: string(rec.ID), Team: rec.Team, Defaults: from.Defaults,
 	}
 	return t, m.Templates.Publish(ctx, t)
 }

@@ -88,7 +88,9 @@ func (r Record) identity() *machine.Identity {
 		env = map[string]string{}
 	}
 	env["E2B_SANDBOX"], env["E2B_SANDBOX_ID"], env["E2B_TEMPLATE_ID"] = "true", string(r.ID), r.Template
-	return &machine.Identity{Hostname: r.Identity.Hostname, MachineId: r.Identity.MachineID, Env: env}
+	return &machine.Identity{
+		Hostname: r.Identity.Hostname, MachineId: r.Identity.MachineID, Env: env, User: r.Identity.User, Workdir: r.Identity.Workdir,
+	}
 }
 
 // Ingress is how what serves in a sandbox may be reached from outside, by those
@@ -107,6 +109,20 @@ type Identity struct {
 	Hostname  string            `json:"hostname"`
 	MachineID string            `json:"machine_id"`
 	Env       map[string]string `json:"env,omitempty"`
+	// User and Workdir are those of clients that do not say; "" leaves it to the
+	// agent.
+	User    string `json:"user,omitempty"`
+	Workdir string `json:"workdir,omitempty"`
+}
+
+// born is the identity of a sandbox that is made from a template.
+func born(t template.Template, env map[string]string) Identity {
+	all := maps.Clone(t.Defaults.Env)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, env)
+	return Identity{Env: all, User: t.Defaults.User, Workdir: t.Defaults.Workdir}
 }
 
 // Store keeps records. Save replaces the record of the same id as one step;

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -123,7 +124,7 @@ func (fakeTemplates) SetSchedule(context.Context, string, client.Schedule) (clie
 	return client.Template{}, nil
 }
 func (f fakeTemplates) Find(ctx context.Context, names ...string) (client.Template, error) {
-	return client.Template{Name: names[0]}, nil
+	return client.Template{Name: names[0], Public: !strings.Contains(names[0], "/")}, nil
 }
 func (f fakeTemplates) Remove(ctx context.Context, name string) error { return f.remove(ctx, name) }
 

@@ -141,6 +141,16 @@ func needsOfE2B() map[string]need {
 		"GET /templates/{template}/{part}": {auth.Read, teams},
 		"POST /templates/tags":             {auth.Operate, makes},
 		"DELETE /templates/tags":           {auth.Operate, makes},
+
+		"POST /v2/templates":                              {auth.Operate, makes},
+		"POST /v3/templates":                              {auth.Operate, makes},
+		"PATCH /templates/{template}":                     {auth.Operate, makes},
+		"PATCH /v2/templates/{template}":                  {auth.Operate, makes},
+		"GET /templates/{template}/files/{hash}":          {auth.Operate, makes},
+		"PUT /templates/{template}/files/{hash}":          {auth.None, anybody}, // its address has a token
+		"POST /v2/templates/{template}/builds/{build}":    {auth.Operate, makes},
+		"GET /templates/{template}/builds/{build}/status": {auth.Read, makes},
+		"GET /templates/{template}/builds/{build}/logs":   {auth.Read, makes},
 	}
 }
 

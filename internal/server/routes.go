@@ -15,6 +15,7 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/auth"
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/e2b/builds"
 	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/openapi"
 	"bulkhead/internal/server/reply"
@@ -35,6 +36,10 @@ func (s *Server) routes() {
 	for pattern, do := range s.E2B.Routes() {
 		s.route(pattern, do)
 	}
+	for pattern, do := range s.Builds.Routes() {
+		s.route(pattern, do)
+	}
+	s.stream(builds.Upload, s.Builds.Receive)
 	for pattern, why := range e2b.Absent() {
 		s.needs[pattern] = need{auth.Read, teams}
 		s.route(pattern, func(*http.Request) (e2b.Reply, error) { return e2b.Reply{}, why })

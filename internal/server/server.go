@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"bulkhead/internal/server/e2b"
+	"bulkhead/internal/server/e2b/builds"
 	"bulkhead/internal/server/ingress"
 	"bulkhead/internal/server/input"
 	"bulkhead/internal/server/reply"
@@ -52,7 +53,9 @@ const (
 // Options are the parts of the daemon that the API shows. All are needed.
 type Options struct {
 	// E2B is what clients of E2B know as well.
-	E2B       *e2b.API
+	E2B *e2b.API
+	// Builds is how they have templates built.
+	Builds    *builds.API
 	Sandboxes Sandboxes
 	Power     Power
 	Snapshots Snapshots

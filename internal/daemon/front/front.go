@@ -6,6 +6,7 @@
 package front
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"bulkhead/client"
 	"bulkhead/internal/caution"
 	"bulkhead/internal/config"
+	"bulkhead/internal/daemon/build"
 	"bulkhead/internal/daemon/netrules"
 	"bulkhead/internal/daemon/store"
 	"bulkhead/internal/daemon/wire"
@@ -33,10 +35,12 @@ import (
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/name"
+	"bulkhead/internal/sandbox/recipe/works"
 	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/secret"
 	"bulkhead/internal/server"
 	"bulkhead/internal/server/auth"
+	wirebuilds "bulkhead/internal/server/e2b/builds"
 	"bulkhead/internal/server/token"
 	"bulkhead/internal/vmm"
 	"bulkhead/internal/vmm/qemu"
@@ -46,6 +50,7 @@ import (
 type Front struct {
 	*sandbox.Manager
 	Templates *template.Builder
+	Works     *works.Works
 	Pool      *pool.Pool
 	Cages     *jail.Jail
 	Border    *egress.Perimeter
@@ -71,7 +76,7 @@ type Front struct {
 // Options returns what a server shows.
 func (a *Front) Options(log *slog.Logger) server.Options {
 	return server.Options{
-		E2B: a.e2b(), Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a},
+		E2B: a.e2b(), Builds: &wirebuilds.API{Builder: build.Builder{Works: a.Works}, Templates: builds{a}}, Sandboxes: sandboxes{a}, Power: sandboxes{a}, Snapshots: snapshots{a}, Templates: builds{a},
 		Egress: borders{a}, Questions: borders{a},
 		Lessons: borders{a}, Ports: borders{a}, Ingress: borders{a}, Tokens: a.Tokens, Secrets: vaults{a}, Keys: ring{a}, Parcels: parcels{a},
 		Events: store.Reader(a.Events.Audit), EventsVerified: store.Verifier(a.Events.Audit), Info: a.info,
@@ -457,7 +462,7 @@ func wireTemplate(t template.Template) client.Template {
 	return client.Template{
 		ID: t.Name, Name: t.Name, CreatedAt: t.Created, CPUs: t.Size.CPUs, MemoryMB: t.Size.MemoryMiB,
 		DiskMB: t.DiskMiB, Kernel: t.Kernel, Accel: t.Accel,
-		Origin: t.Origin, Schedule: wire.Schedule(t.Schedule), BuildID: buildID(t.Snapshot), EnvdVersion: envdVersion,
+		Origin: t.Origin, Schedule: wire.Schedule(t.Schedule), BuildID: cmp.Or(t.Build, buildID(t.Snapshot)), EnvdVersion: envdVersion,
 		Names: []string{}, Aliases: []string{}, BuildStatus: "ready", BuildCount: 1, Public: t.Team == "", UpdatedAt: t.Created,
 	}
 }

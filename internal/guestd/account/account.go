@@ -41,9 +41,9 @@ type User struct {
 type Users struct {
 	// Dir holds the files passwd and group; empty means /etc.
 	Dir string
-	// Default is the user of a request that names none, if there is such a user;
-	// else it is root.
-	Default string
+	// Default says who the user of a request is that names none, if there is
+	// such a user; else it is root. Nil means root.
+	Default func() string
 }
 
 // Lookup returns the user of that name. The first entry of a name wins, as
@@ -70,10 +70,10 @@ func (u Users) Of(h http.Header) (User, error) {
 	if name, ok := basic(h); ok {
 		return u.Lookup(name)
 	}
-	if u.Default == "" {
+	if u.Default == nil {
 		return u.Lookup(Root)
 	}
-	user, err := u.Lookup(u.Default)
+	user, err := u.Lookup(u.Default())
 	if err != nil {
 		return u.Lookup(Root)
 	}

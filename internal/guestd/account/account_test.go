@@ -156,7 +156,7 @@ func TestOf(t *testing.T) {
 		{"an unknown name is unknown", "Basic cm9vdDEyMzo=", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			u.Default = test.def
+			u.Default = func() string { return test.def }
 			got, err := u.Of(header(test.auth))
 			if got.Name != test.want || (err != nil) != (test.want == "") {
 				t.Errorf("got %q, %v; want %q", got.Name, err, test.want)
@@ -167,7 +167,7 @@ func TestOf(t *testing.T) {
 
 func TestGuard(t *testing.T) {
 	u := users(t, passwd, group)
-	u.Default = "gone"
+	u.Default = func() string { return "gone" }
 	h := u.Guard(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
 	for _, test := range []struct {
 		name, auth string

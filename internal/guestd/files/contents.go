@@ -37,7 +37,7 @@ func (s *Service) download(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	path, err := user.Path(r.URL.Query().Get("path"), s.opts.Workdir)
+	path, err := user.Path(r.URL.Query().Get("path"), s.workdir())
 	if err != nil {
 		return err
 	}

@@ -36,8 +36,8 @@ const maxPlain = 64 << 10
 type Options struct {
 	// Users resolves who owns files.
 	Users account.Users
-	// Workdir is what an empty path means; empty means the user's home.
-	Workdir string
+	// Workdir says what an empty path means; nil or empty means the user's home.
+	Workdir func() string
 }
 
 // Service serves files. It implements filesystemconnect.FilesystemHandler.
@@ -71,6 +71,14 @@ func (s *Service) Contents() http.Handler {
 	mux.Handle("POST /files", endpoint(s.upload))
 	mux.Handle("POST /files/compose", endpoint(s.compose))
 	return mux
+}
+
+// workdir is where an empty path leads; empty for the user's home.
+func (s *Service) workdir() string {
+	if s.opts.Workdir == nil {
+		return ""
+	}
+	return s.opts.Workdir()
 }
 
 // Close ends all polling watchers. Requests should have ended before.

@@ -32,7 +32,7 @@ func newRig(t *testing.T, opts ...connect.ClientOption) *rig {
 	etc, home := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(etc, "passwd"), "root:x:0:0::/root:/bin/sh\ntester:x:65534:65534::"+home+":/bin/sh\n")
 	write(t, filepath.Join(etc, "group"), "root:x:0:\ntesters:x:65534:\n")
-	s := files.New(files.Options{Users: account.Users{Dir: etc, Default: "tester"}})
+	s := files.New(files.Options{Users: account.Users{Dir: etc, Default: func() string { return "tester" }}})
 	mux := http.NewServeMux()
 	mux.Handle(s.Handler())
 	mux.Handle("/files", s.Contents())

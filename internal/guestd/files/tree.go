@@ -26,7 +26,7 @@ func (s *Service) who(h http.Header, path string) (account.User, string, error) 
 	if err != nil {
 		return user, "", err
 	}
-	path, err = user.Path(path, s.opts.Workdir)
+	path, err = user.Path(path, s.workdir())
 	return user, path, err
 }
 
@@ -71,7 +71,7 @@ func (s *Service) Move(_ context.Context, req *connect.Request[pb.MoveRequest]) 
 	if err != nil {
 		return nil, rpcError(err)
 	}
-	to, err := user.Path(req.Msg.GetDestination(), s.opts.Workdir)
+	to, err := user.Path(req.Msg.GetDestination(), s.workdir())
 	if err != nil {
 		return nil, rpcError(err)
 	}

@@ -20,11 +20,22 @@ import (
 const (
 	bootIDFile = "/proc/sys/kernel/random/boot_id"
 	runDir     = "/run/bulkhead"
-	// envFile and placeholderFile keep variables for an agent that is started
-	// again.
+	// envFile, placeholderFile and defaultsFile keep variables for an agent that
+	// is started again.
 	envFile         = runDir + "/env"
+	defaultsFile    = runDir + "/defaults"
 	placeholderFile = runDir + "/placeholders"
 )
+
+// What holds for clients that do not say, by name.
+const (
+	defaultUser    = "user"
+	defaultWorkdir = "workdir"
+)
+
+func defaultsOf(id *machine.Identity) map[string]string {
+	return map[string]string{defaultUser: id.GetUser(), defaultWorkdir: id.GetWorkdir()}
+}
 
 // A restored machine runs every line of this for the first time, and a
 // translator pays for each: hence no regular expressions here.
@@ -64,6 +75,7 @@ func become(ctx context.Context, id *machine.Identity) (damage, err error) {
 		newBootID(),
 		newHostKeys(ctx),
 		keep(envFile, id.GetEnv()),
+		keep(defaultsFile, defaultsOf(id)),
 		show(id.GetEnv()),
 	), nil
 }

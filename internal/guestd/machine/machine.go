@@ -42,6 +42,8 @@ type Service struct {
 
 	mu  sync.Mutex
 	env map[string]string // guarded by mu; what the host gave with the identity
+	// defaults are what holds for clients that do not say; guarded by mu.
+	defaults map[string]string
 	// placeholders stand for secrets; guarded by mu.
 	placeholders map[string]string
 	// refresh is set while hooks have to run once the guest has thawed; guarded
@@ -57,7 +59,7 @@ func New(f *Freezer, version string, log *slog.Logger) (*Service, error) {
 	}
 	return &Service{
 		freezer: f, random: random, version: version, log: log, store: trust.Store{Root: "/"}, health: examine(),
-		env: kept(envFile), placeholders: kept(placeholderFile),
+		env: kept(envFile), defaults: kept(defaultsFile), placeholders: kept(placeholderFile),
 	}, nil
 }
 
@@ -70,6 +72,18 @@ func (s *Service) Env() map[string]string {
 	maps.Copy(env, s.env)
 	maps.Copy(env, s.placeholders)
 	return env
+}
+
+// User is who acts for clients that name nobody; "" if the host has not said.
+func (s *Service) User() string { return s.fallback(defaultUser) }
+
+// Workdir is where what names no directory starts; "" if the host has not said.
+func (s *Service) Workdir() string { return s.fallback(defaultWorkdir) }
+
+func (s *Service) fallback(which string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.defaults[which]
 }
 
 // Status implements the call of that name.
@@ -143,7 +157,7 @@ func (s *Service) Resume(ctx context.Context, req *connect.Request[machine.Resum
 			s.log.WarnContext(ctx, "identity is incomplete", "err", damage)
 		}
 		s.mu.Lock()
-		s.env = id.GetEnv()
+		s.env, s.defaults = id.GetEnv(), defaultsOf(id)
 		s.mu.Unlock()
 	}
 	if t := m.GetTrust(); t != nil {

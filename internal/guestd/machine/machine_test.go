@@ -87,7 +87,7 @@ func TestResumeTakesOnIdentity(t *testing.T) {
 	s, _, f := newService(t)
 	boot := status(t, s).GetBootId()
 	for _, id := range []*pb.Identity{
-		{Hostname: "one", MachineId: oneID, Env: map[string]string{"A": "1", "EMPTY": "", "B": "x=y\nz"}},
+		{Hostname: "one", MachineId: oneID, Env: map[string]string{"A": "1", "EMPTY": "", "B": "x=y\nz"}, User: "agent", Workdir: "/srv/app"},
 		{Hostname: "another-1", MachineId: anotherID, Env: map[string]string{"C": "3"}},
 	} {
 		freeze(t, s)
@@ -118,6 +118,9 @@ func TestResumeTakesOnIdentity(t *testing.T) {
 		for who, s := range map[string]*machine.Service{"this agent": s, "the next agent": again} {
 			if diff := cmp.Diff(id.Env, s.Env()); diff != "" {
 				t.Errorf("variables of %s (-want +got):\n%s", who, diff)
+			}
+			if got, want := [2]string{s.User(), s.Workdir()}, [2]string{id.User, id.Workdir}; got != want {
+				t.Errorf("defaults of %s are %q, want %q", who, got, want)
 			}
 		}
 	}

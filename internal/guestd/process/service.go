@@ -52,9 +52,9 @@ const retain = 30 * time.Second
 type Options struct {
 	// Users resolves who runs a program.
 	Users account.Users
-	// Workdir is where programs start that name no directory; empty means the
-	// user's home.
-	Workdir string
+	// Workdir says where programs start that name no directory; nil or empty
+	// means the user's home.
+	Workdir func() string
 	// Env returns variables for every program, over those of the login and
 	// under those of the request. The map is read, and must not change, after
 	// it is returned. Nil means none.

@@ -74,7 +74,7 @@ func newRig(t *testing.T, change func(*process.Options), opts ...connect.ClientO
 	write(t, filepath.Join(etc, "passwd"), "root:x:0:0::/root:/bin/sh\ntester:x:65534:65534::"+home+":/bin/sh\n")
 	write(t, filepath.Join(etc, "group"), "root:x:0:\nextra:x:4242:other,tester\n")
 	o := process.Options{
-		Users: account.Users{Dir: etc, Default: "tester"},
+		Users: account.Users{Dir: etc, Default: func() string { return "tester" }},
 	}
 	if change != nil {
 		change(&o)

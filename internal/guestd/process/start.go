@@ -50,7 +50,11 @@ func (s *Service) newLaunch(h http.Header, cfg *pb.ProcessConfig) (*launch, erro
 	if err := l.setEnv(s.opts.Env, cfg.GetEnvs()); err != nil {
 		return nil, err
 	}
-	if l.dir, err = user.Path(cfg.GetCwd(), s.opts.Workdir); err != nil {
+	workdir := ""
+	if s.opts.Workdir != nil {
+		workdir = s.opts.Workdir()
+	}
+	if l.dir, err = user.Path(cfg.GetCwd(), workdir); err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	switch fi, err := os.Stat(l.dir); {

@@ -161,7 +161,7 @@ func TestStartUserAndDirectory(t *testing.T) {
 		})
 	}
 	t.Run("a default work directory comes before the home", func(t *testing.T) {
-		r := newRig(t, func(o *process.Options) { o.Workdir = "/usr" })
+		r := newRig(t, func(o *process.Options) { o.Workdir = func() string { return "/usr" } })
 		if got, want := r.run(t, sh("pwd")).stdout, "/usr\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

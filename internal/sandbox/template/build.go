@@ -136,7 +136,7 @@ func (b *Builder) toCache(ctx context.Context, snap pool.SnapshotID, dir string)
 // prepare boots a machine from the image, waits until it is up, and takes the
 // snapshot that sandboxes will start from. Nothing else of it stays.
 func (b *Builder) prepare(ctx context.Context, spec Spec, img Image, steps *stepper) (snap pool.Snapshot, err error) {
-	id := newBuildID()
+	id := NewMachineID()
 	defer func() { err = errors.Join(err, b.Discard(context.WithoutCancel(ctx), id)) }()
 	if err := b.Claim(ctx, id); err != nil {
 		return snap, err
@@ -147,7 +147,7 @@ func (b *Builder) prepare(ctx context.Context, spec Spec, img Image, steps *step
 	}
 	defer m.Disconnect()
 	done := steps.begin("wait for the system to be up", 1)
-	if err := awaitUp(ctx, m.Guest); err != nil {
+	if err := AwaitUp(ctx, m.Guest); err != nil {
 		return snap, err
 	}
 	done()
@@ -170,9 +170,9 @@ func (b *Builder) boot(ctx context.Context, id pool.MachineID, spec Spec, img Im
 	return b.Boot(ctx, id, spec.Size, nil)
 }
 
-// awaitUp waits until the image's init says that the system is up. A system
+// AwaitUp waits until the image's init says that the system is up. A system
 // with failed units is up too; which ones failed is the image's matter.
-func awaitUp(ctx context.Context, g live.Guest) error {
+func AwaitUp(ctx context.Context, g live.Guest) error {
 	ctx, cancel := context.WithTimeout(ctx, live.BootTimeout)
 	defer cancel()
 	tick := time.NewTicker(250 * time.Millisecond)

@@ -25,6 +25,7 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/recipe"
 	"bulkhead/internal/sandbox/risk"
 	"bulkhead/internal/sandbox/schedule"
 )
@@ -52,6 +53,11 @@ type Template struct {
 	Origin string `json:",omitempty"`
 	// Team is whose that is; "" for what belongs to the whole host.
 	Team string `json:",omitempty"`
+	// Build is the id of the build that it came from; "" if none of a recipe.
+	Build string `json:",omitempty"`
+	// Defaults is what holds in sandboxes made from it for clients that do not
+	// say.
+	Defaults recipe.Defaults `json:",omitzero"`
 }
 
 // Label is a part of the name that can begin the name of a sandbox.
@@ -270,7 +276,8 @@ func (b *Builder) Sweep(ctx context.Context, machines []pool.MachineID) error {
 	return nil
 }
 
-func newBuildID() pool.MachineID {
+// NewMachineID makes up an id for a machine that exists only during a build.
+func NewMachineID() pool.MachineID {
 	b := make([]byte, 10)
 	rand.Read(b) // never fails: crypto/rand ends the program instead
 	return pool.MachineID(buildPrefix + hex.EncodeToString(b))

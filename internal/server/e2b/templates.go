@@ -26,53 +26,58 @@ var (
 // defaultTag is that of a reference without one.
 const defaultTag = "default"
 
-// reference is what a client writes for a template.
-type reference struct {
-	// team is "" if it names none.
-	team, alias, tag string
+// Reference is what a client writes for a template.
+type Reference struct {
+	// Team is "" if it names none.
+	Team, Alias, Tag string
 }
 
-func parseReference(ref string) (r reference, err error) {
+// ParseReference reads [team/]alias[:tag], in which upper case means lower.
+func ParseReference(ref string) (r Reference, err error) {
 	name := strings.ToLower(strings.TrimSpace(ref))
 	if team, rest, has := strings.Cut(name, "/"); has {
-		r.team, name = team, rest
+		r.Team, name = team, rest
 	}
-	r.alias, r.tag = split(name)
-	if strings.Contains(name, "/") || !aliasForm.MatchString(r.alias) || !tagForm.MatchString(r.tag) || r.team != "" && auth.CheckTeam(r.team) != nil {
+	r.Alias, r.Tag = split(name)
+	if strings.Contains(name, "/") || !aliasForm.MatchString(r.Alias) || !tagForm.MatchString(r.Tag) || r.Team != "" && auth.CheckTeam(r.Team) != nil {
 		return r, fault.New(fault.Invalid, "%q is not the name of a template", input.Quoted(ref)).
 			Hint("write NAME, NAME:TAG or TEAM/NAME:TAG of a-z, 0-9, - and _")
 	}
 	return r, nil
 }
 
-// built is the name of a template of the host.
-func (r reference) built() string {
-	if r.tag == defaultTag {
-		return r.alias
+// Built is the name of a template of the host.
+func (r Reference) Built() string {
+	if r.Tag == defaultTag {
+		return r.Alias
 	}
-	return r.alias + ":" + r.tag
+	return r.Alias + ":" + r.Tag
 }
 
-// of is the name of a snapshot of a team.
-func (r reference) of(team string) string { return team + "/" + r.built() }
+// Of is the name of what is a team's.
+func (r Reference) Of(team string) string { return team + "/" + r.Built() }
+
+// Names are those that it can mean to a team: without one in it, what is the
+// host's before what is the team's.
+func (r Reference) Names(team string) []string {
+	if r.Team != "" {
+		return []string{r.Of(r.Team)}
+	}
+	return []string{r.Built(), r.Of(team)}
+}
 
 // team is that of who is asking.
 func team(ctx context.Context) string { return auth.From(ctx).Home() }
 
-// find returns the template that a reference names: without a team, one of the
-// host before one of the asker's.
+// find returns the template that a reference names.
 func (a *API) find(ctx context.Context, ref string) (client.Template, error) {
-	r, err := parseReference(ref)
+	r, err := ParseReference(ref)
 	if err != nil {
 		return client.Template{}, err
 	}
-	names := []string{r.built(), r.of(team(ctx))}
-	if r.team != "" {
-		names = []string{r.of(r.team)}
-	}
-	t, err := a.Templates.Find(ctx, names...)
+	t, err := a.Templates.Find(ctx, r.Names(team(ctx))...)
 	if fault.Is(err, fault.NotFound) {
-		err = fault.New(fault.NotFound, "template %q not found", r.built()).Hint("bulkhead template ls")
+		err = fault.New(fault.NotFound, "template %q not found", r.Built()).Hint("bulkhead template ls")
 	}
 	return wireTemplate(t), err
 }
@@ -82,7 +87,7 @@ func (a *API) find(ctx context.Context, ref string) (client.Template, error) {
 func mayChange(ctx context.Context, t client.Template) error {
 	p := auth.From(ctx)
 	switch {
-	case t.Origin != "":
+	case !t.Public:
 		return nil // it is there for its own team only
 	case !p.Owner():
 		return fault.New(fault.Denied, "template %s is the host's", t.Name)
@@ -221,17 +226,17 @@ func tagged(name string, tags []string) (names []string, err error) {
 	if len(tags) == 0 {
 		return nil, fault.New(fault.Invalid, "there are no tags")
 	}
-	r, err := parseReference(name)
+	r, err := ParseReference(name)
 	if err != nil {
 		return nil, err
 	}
-	for _, r.tag = range tags {
-		if !tagForm.MatchString(r.tag) {
-			return nil, fault.New(fault.Invalid, "%q is no tag", input.Quoted(r.tag))
+	for _, r.Tag = range tags {
+		if !tagForm.MatchString(r.Tag) {
+			return nil, fault.New(fault.Invalid, "%q is no tag", input.Quoted(r.Tag))
 		}
-		as := r.built()
-		if r.team != "" {
-			as = r.of(r.team)
+		as := r.Built()
+		if r.Team != "" {
+			as = r.Of(r.Team)
 		}
 		names = append(names, as)
 	}
@@ -239,7 +244,7 @@ func tagged(name string, tags []string) (names []string, err error) {
 }
 
 func (a *API) tags(ctx context.Context, ref string) (Reply, error) {
-	wanted, err := parseReference(ref)
+	wanted, err := ParseReference(ref)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -254,12 +259,12 @@ func (a *API) tags(ctx context.Context, ref string) (Reply, error) {
 	}
 	tags := []tagged{}
 	for _, t := range all {
-		if alias, tag := split(t.Name); alias == wanted.alias {
+		if alias, tag := split(t.Name); alias == wanted.Alias {
 			tags = append(tags, tagged{tag, t.BuildID, t.CreatedAt})
 		}
 	}
 	if len(tags) == 0 {
-		return Reply{}, fault.New(fault.NotFound, "template %q not found", wanted.alias).Hint("bulkhead template ls")
+		return Reply{}, fault.New(fault.NotFound, "template %q not found", wanted.Alias).Hint("bulkhead template ls")
 	}
 	return ok(tags), nil
 }
@@ -291,17 +296,17 @@ func (a *API) snapshot(r *http.Request) (Reply, error) {
 	if req.Memory != nil && !*req.Memory {
 		return Reply{}, fault.New(fault.Unsupported, "memory: a snapshot is of the whole machine").Hint("pause with memory false keeps the disk alone")
 	}
-	as := reference{alias: madeUp(), tag: defaultTag}
+	as := Reference{Alias: madeUp(), Tag: defaultTag}
 	if req.Name != "" {
 		var err error
-		if as, err = parseReference(req.Name); err != nil {
+		if as, err = ParseReference(req.Name); err != nil {
 			return Reply{}, err
 		}
-		if as.team != "" && as.team != team(r.Context()) {
-			return Reply{}, fault.New(fault.Invalid, "snapshot %q: %s is not your team", input.Quoted(req.Name), as.team)
+		if as.Team != "" && as.Team != team(r.Context()) {
+			return Reply{}, fault.New(fault.Invalid, "snapshot %q: %s is not your team", input.Quoted(req.Name), as.Team)
 		}
 	}
-	t, err := a.Snapshots.Publish(r.Context(), ref, as.of(team(r.Context())))
+	t, err := a.Snapshots.Publish(r.Context(), ref, as.Of(team(r.Context())))
 	return Reply{Status: http.StatusCreated, Body: wireSnapshot(t)}, err
 }
 
@@ -329,20 +334,20 @@ func (a *API) listSnapshots(r *http.Request) (Reply, error) {
 		return Reply{}, err
 	}
 	q := r.URL.Query()
-	var wanted reference
+	var wanted Reference
 	if name := q.Get("name"); name != "" {
-		if wanted, err = parseReference(name); err != nil {
+		if wanted, err = ParseReference(name); err != nil {
 			return Reply{}, err
 		}
 		if !strings.Contains(name, ":") {
-			wanted.tag = ""
+			wanted.Tag = ""
 		}
 	}
 	snaps := []client.Snapshot{}
 	for _, t := range all {
 		alias, tag := split(t.Name)
 		of := q.Get("sandboxID")
-		if t.Origin == "" || of != "" && t.Origin != of || wanted.alias != "" && alias != wanted.alias || wanted.tag != "" && tag != wanted.tag {
+		if t.Origin == "" || of != "" && t.Origin != of || wanted.Alias != "" && alias != wanted.Alias || wanted.Tag != "" && tag != wanted.Tag {
 			continue
 		}
 		snaps = append(snaps, wireSnapshot(t))

@@ -113,6 +113,7 @@ func TestSDK(t *testing.T) {
 		})
 	}
 	t.Run("python", func(t *testing.T) { h.run(t, tl, nil, "python", filepath.Join(dir, "lifecycle.py")) })
+	t.Run("python builds", func(t *testing.T) { h.run(t, tl, nil, "python", filepath.Join(dir, "builds.py")) })
 	t.Run("quick starts", func(t *testing.T) { h.quickStarts(t, tl) })
 	if only != "" {
 		return

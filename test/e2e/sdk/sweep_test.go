@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,7 @@ func (s *sweeper) sweep() {
 	s.past(box)
 	s.network(box)
 	s.templates()
+	s.builds()
 	s.absent()
 }
 
@@ -182,6 +184,42 @@ func (s *sweeper) templates() {
 	}
 	s.ask(200, "PUT /templates/swept/schedule", `{"idleSeconds":3600}`)
 	s.ask(204, "DELETE /templates/swept", "")
+}
+
+// builds has a template built of files that are no archive, after the SDKs have
+// built theirs.
+func (s *sweeper) builds() {
+	build := s.id(s.ask(202, "POST /v2/templates", `{"alias":"swept-too"}`), "buildID")
+	hash := strings.Repeat("0a", 32)
+	to, err := url.Parse(s.id(s.ask(201, "GET /templates/swept-too/files/"+hash, ""), "url"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.send(400, "PUT", to.RequestURI(), io.LimitReader(strings.NewReader("without a length"), 100))
+	s.send(403, "PUT", to.RequestURI(), strings.NewReader("with a token that was used"))
+	if to, err = url.Parse(s.id(s.ask(201, "GET /templates/swept-too/files/"+hash, ""), "url")); err != nil {
+		s.t.Fatal(err)
+	}
+	s.send(200, "PUT", to.RequestURI(), strings.NewReader("no archive"))
+	s.ask(400, "GET /templates/swept-too/files/..%2Fx", "")
+	path := "/templates/swept-too/builds/" + build
+	s.ask(501, "POST /v2"+path, `{"fromImage":"nginx"}`)
+	s.ask(400, "POST /v2"+path, `{"fromTemplate":"base","steps":[{"type":"COPY","args":["../a","b"],"filesHash":"`+hash+`"}]}`)
+	s.ask(202, "POST /v2"+path, `{"fromTemplate":"base","steps":[{"type":"COPY","args":["a","b"],"filesHash":"`+hash+`"}]}`)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	status := s.ask(200, "GET "+path+"/status", "")
+	for ; !bytes.Contains(status, []byte(`"status":"error"`)); <-tick.C {
+		status = s.ask(200, "GET "+path+"/status", "")
+	}
+	if !bytes.Contains(status, []byte(`"step":"1"`)) || !bytes.Contains(status, []byte("copy 'a' to 'b'")) {
+		s.t.Errorf("build is %s", status)
+	}
+	s.ask(200, "GET "+path+"/logs?direction=backward&limit=10", "")
+	s.ask(404, "GET /templates/swept-too/builds/none/status", "")
+	s.ask(404, "GET /templates/kitchen-e2b/builds/"+build+"/status", "")
+	s.ask(200, "PATCH /templates/kitchen-e2b", `{"public":false}`)
+	s.ask(501, "PATCH /v2/templates/kitchen-e2b", `{"public":true}`)
 }
 
 // absent asks for what is not offered.

@@ -22,7 +22,8 @@ func agent(t *testing.T) *desk.Desk {
 	if u, err := user.Current(); err != nil || u.Uid != "0" {
 		t.Skip("a program as root needs root")
 	}
-	a := process.New(process.Options{Workdir: t.TempDir(), Env: func() map[string]string { return nil }})
+	home := t.TempDir()
+	a := process.New(process.Options{Workdir: func() string { return home }, Env: func() map[string]string { return nil }})
 	path, h := a.Handler()
 	mux := http.NewServeMux()
 	mux.Handle(path, h)

@@ -33,7 +33,7 @@ func newLab(t *testing.T) *lab {
 		t.Skip("a shell as root needs root")
 	}
 	home := t.TempDir() // what a login shell does on this host is none of the test's business
-	agent := process.New(process.Options{Workdir: home, Env: func() map[string]string { return map[string]string{"HOME": home} }})
+	agent := process.New(process.Options{Workdir: func() string { return home }, Env: func() map[string]string { return map[string]string{"HOME": home} }})
 	path, h := agent.Handler()
 	mux := http.NewServeMux()
 	mux.Handle(path, h)

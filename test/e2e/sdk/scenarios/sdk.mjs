@@ -1,7 +1,7 @@
 // Which generation of the SDK the scenarios drive is the environment's choice;
 // both have the same functions and ask for other paths.
 export const sdk = await import(process.env.SDK ?? 'e2b')
-export const { Sandbox, SandboxNotFoundError, NotFoundError, CommandExitError, TimeoutError, FileNotFoundError, FileType } = sdk
+export const { Template, BuildError, waitForPort, waitForFile, Sandbox, SandboxNotFoundError, NotFoundError, CommandExitError, TimeoutError, FileNotFoundError, FileType } = sdk
 
 // A translator starts a login shell in some seconds, not in milliseconds.
 export const patient = { timeoutMs: 120_000, requestTimeoutMs: 120_000 }
