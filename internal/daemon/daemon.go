@@ -151,7 +151,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	down.Add("end builds", func(context.Context) error { works.Close(); return nil })
 	dog := &watchdog.Dog{Sandboxes: watched{heart, log}, Clock: d.Clock, Log: d.Log}
-	stop := d.tend(ctx, tended{heart, border, log, safe.keys, &reclaim.Gauge{}, works.Shelf, d.Log}, dog)
+	stop := d.tend(ctx, tended{heart, border, log, safe.keys, &reclaim.Gauge{}, works.Shelf, d.Log}, dog, restarted)
 	defer stop()
 	return d.serve(ctx, &front.Front{
 		Manager: heart.Manager, Tokens: safe.tokens, Metrics: counts, Templates: heart.templates, Works: works, Pool: files, Cages: cages, Border: border,

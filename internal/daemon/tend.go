@@ -22,8 +22,9 @@ import (
 	"bulkhead/internal/watchdog"
 )
 
-// tend looks after sandboxes until stop, which waits for what is under way.
-func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop func()) {
+// tend looks after sandboxes until stop, which waits for what is under way. After
+// a restart of the host it first brings back what has ended with it.
+func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog, restarted bool) (stop func()) {
 	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log, Short: reclaim.Short}
 	ticks, end := d.Ticks, func() {}
 	var ends <-chan time.Time
@@ -56,6 +57,9 @@ func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog) (stop fu
 		}
 	})
 	done.Go(func() { t.watchGauge(ctx) })
+	if restarted {
+		done.Go(func() { t.bringBack(ctx) })
+	}
 	return func() {
 		cancel()
 		done.Wait()

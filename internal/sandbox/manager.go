@@ -136,7 +136,8 @@ func (m *Manager) Create(ctx context.Context, spec CreateSpec) (Record, error) {
 	b, err := m.reserve(Record{
 		Team: spec.Team,
 		Name: cmp.Or(spec.Name, name.Derived(t.Label())), Template: t.Name, Size: t.Size, DiskMiB: t.DiskMiB,
-		Identity: born(t, spec.Env), Metadata: spec.Metadata, Schedule: t.Schedule,
+		Identity: Identity{Env: t.Defaults.Under(spec.Env), User: t.Defaults.User, Workdir: t.Defaults.Workdir},
+		Metadata: spec.Metadata, Schedule: t.Schedule,
 		Lease: spec.Lease, Asked: spec.Asked, Ingress: spec.Ingress, Request: spec.Request,
 	})
 	if err != nil {

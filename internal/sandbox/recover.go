@@ -18,9 +18,8 @@ import (
 
 // Recover takes over what an earlier daemon left: running machines are
 // attached to, half-made ones removed, dead ones marked with the reason, and
-// whatever no record names is released. Machines that a restart of the host has
-// ended are brought back in the background. It is called once, before anything
-// else.
+// whatever no record names is released. Machines that were paused as the host went
+// down are marked as such. It is called once, before anything else.
 func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 	recs, err := m.Store.List(ctx)
 	if err != nil {
@@ -47,41 +46,15 @@ func (m *Manager) Recover(ctx context.Context, hostRestarted bool) error {
 		return err
 	}
 	m.owners.Go(m.guardRoom)
-	if hostRestarted {
-		m.owners.Go(m.bringBack)
-	}
 	return nil
-}
-
-// bringBack brings back what has ended with the host, one after the other: a
-// boot takes all of a processor. Machines that were paused for other reasons are
-// not among them.
-func (m *Manager) bringBack() {
-	for _, b := range m.list() {
-		rec := b.record()
-		how, err := "booted from its disk", error(nil)
-		switch {
-		case rec.State == lifecycle.Paused && rec.Returns:
-			how, err = "resumed where it was", b.wake(m.life)
-		case rec.State == lifecycle.Crashed && rec.Reason == endedUnseen:
-			err = b.do(m.life, lifecycle.Start, b.start)
-		default:
-			continue
-		}
-		if err != nil && rec.State == lifecycle.Crashed && rec.Head != "" && m.life.Err() == nil {
-			b.log.WarnContext(m.life, "machine does not boot after the host's restart", "err", err)
-			_, err = m.Rollback(m.life, string(rec.ID), string(rec.Head), true)
-			how = "rolled back to " + string(rec.Head)
-		}
-		if err != nil {
-			how = "stays down: " + err.Error()
-		}
-		m.Events.Append(m.life, "sandbox.brought_back", string(rec.ID), map[string]string{"name": rec.Name, "how": how})
-	}
 }
 
 // endedUnseen is the reason of a crash that nobody has seen.
 const endedUnseen = "VMM ended while no daemon ran"
+
+// EndedUnseen reports whether a machine has ended while no daemon ran, as all do
+// with the host.
+func (r Record) EndedUnseen() bool { return r.State == lifecycle.Crashed && r.Reason == endedUnseen }
 
 // recoverOne takes over a sandbox that was in a state, and reports whether it
 // still exists afterwards.

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"bulkhead/internal/fault"
@@ -12,35 +11,23 @@ import (
 
 // guardRoom holds and releases machines until the manager ends.
 func (m *Manager) guardRoom() {
-	var guard room.Guard
 	tick := time.NewTicker(room.Every)
 	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-m.life.Done():
-			return
-		}
-		u, err := m.Machines.Pool.Usage()
-		if err != nil {
-			m.Log.ErrorContext(m.life, "pool does not say how full it is", "err", err)
-			continue
-		}
-		next := guard.Look(u.Free, m.writers())
-		var all sync.WaitGroup
-		for id, why := range next.Hold {
-			all.Go(func() { m.still(id, job{event: lifecycle.Hold, reason: why}, (*box).hold) })
-		}
-		for _, id := range next.Release {
-			m.owners.Go(func() { m.still(id, job{event: lifecycle.Release}, (*box).release) }) // its agent may be slow
-		}
-		all.Wait()
-	}
+	room.Watch(m.life, tick.C, held{m}, m.Log)
 }
 
-// writers lists the machines that run, and those that are held.
-func (m *Manager) writers() (all []room.Machine) {
-	for _, b := range m.list() {
+// held is the sandboxes as who guards the pool sees them.
+type held struct{ *Manager }
+
+// Free implements room.Machines.
+func (h held) Free() (int64, error) {
+	u, err := h.Machines.Pool.Usage()
+	return u.Free, err
+}
+
+// Writers implements room.Machines.
+func (h held) Writers() (all []room.Machine) {
+	for _, b := range h.list() {
 		if s := b.view(); s.PID != 0 && (s.State == lifecycle.Running || s.State == lifecycle.Held) {
 			all = append(all, room.Machine{ID: string(s.ID), PID: s.PID, Held: s.State == lifecycle.Held})
 		}
@@ -48,17 +35,28 @@ func (m *Manager) writers() (all []room.Machine) {
 	return all
 }
 
+// Hold implements room.Machines.
+func (h held) Hold(id, why string) error {
+	return h.still(id, job{event: lifecycle.Hold, reason: why}, (*box).hold)
+}
+
+// Release implements room.Machines.
+func (h held) Release(id string) error {
+	return h.still(id, job{event: lifecycle.Release}, (*box).release)
+}
+
 // still holds or releases a machine. One that has left its state meanwhile
 // refuses, which is fine.
-func (m *Manager) still(id string, j job, act func(*box, context.Context) error) {
-	b, err := m.find(id)
+func (h held) still(id string, j job, act func(*box, context.Context) error) error {
+	b, err := h.find(id)
 	if err != nil {
-		return // it is gone
+		return nil // it is gone
 	}
 	j.run = func(ctx context.Context) error { return act(b, ctx) }
-	if err := b.hand(m.life, j); err != nil && !fault.Is(err, fault.WrongState) && m.life.Err() == nil {
-		b.log.ErrorContext(m.life, "machine not "+string(j.event), "err", err)
+	if err := b.hand(h.life, j); !fault.Is(err, fault.WrongState) {
+		return err
 	}
+	return nil
 }
 
 func (b *box) hold(ctx context.Context) error { return b.machine().VM.Stop(ctx) }

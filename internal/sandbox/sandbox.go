@@ -115,16 +115,6 @@ type Identity struct {
 	Workdir string `json:"workdir,omitempty"`
 }
 
-// born is the identity of a sandbox that is made from a template.
-func born(t template.Template, env map[string]string) Identity {
-	all := maps.Clone(t.Defaults.Env)
-	if all == nil {
-		all = map[string]string{}
-	}
-	maps.Copy(all, env)
-	return Identity{Env: all, User: t.Defaults.User, Workdir: t.Defaults.Workdir}
-}
-
 // Store keeps records. Save replaces the record of the same id as one step;
 // it returns a fault.Exists error for a name that another record of the team has.
 type Store interface {

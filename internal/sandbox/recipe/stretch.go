@@ -25,6 +25,16 @@ type Defaults struct {
 // them with the arguments (execve(2)).
 const maxEnv = 128 << 10
 
+// Under returns the variables of a program that is given some of its own.
+func (d Defaults) Under(own map[string]string) map[string]string {
+	all := maps.Clone(d.Env)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, own)
+	return all
+}
+
 // With returns d with another variable.
 func (d Defaults) With(name, value string) (Defaults, error) {
 	env := maps.Clone(d.Env)

@@ -12,7 +12,7 @@
 //
 // Who has written how much is asked of the kernel, not of what a file takes: a
 // block that was shared is taken anew when it is written to, and no file is
-// longer for it. A Guard belongs to one goroutine.
+// longer for it. A Guard belongs to one goroutine; Watch is one that acts.
 package room
 
 import (
