@@ -118,7 +118,8 @@ func (b *bench) readsRow(ctx context.Context, g gated) error {
 		if r.hand.Within(0.99) < slowest/2 || try == tries {
 			break
 		}
-		fmt.Printf("  (load average %s: a server that does nothing needed %.1f ms; once more)\n", r.used.busy, ms(r.hand.Within(0.99)))
+		fmt.Printf("  (load average %s: p99 %.1f ms, and %.1f ms for a server that does nothing; once more)\n",
+			r.used.busy, ms(r.ours.Within(0.99)), ms(r.hand.Within(0.99)))
 	}
 	b.print(comparison{fmt.Sprintf("%d reads a second beside %d, p99", readsPerSecond, crew), r.ours.Within(0.99), r.hand.Within(0.99),
 		slowest, "50 ms (by hand: as many bytes and no more)"})
