@@ -25,6 +25,15 @@ type Defaults struct {
 // them with the arguments (execve(2)).
 const maxEnv = 128 << 10
 
+// Check returns a fault.Invalid error unless there can be such a user and such a
+// folder. Variables have been checked where they came in.
+func (d Defaults) Check() error {
+	if d.User != "" && !userForm.MatchString(d.User) {
+		return fault.New(fault.Invalid, "%.40q is no user", d.User)
+	}
+	return checkText("workdir", d.Workdir, maxPath)
+}
+
 // With returns d with another variable.
 func (d Defaults) With(name, value string) (Defaults, error) {
 	env := maps.Clone(d.Env)
