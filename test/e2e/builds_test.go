@@ -123,7 +123,7 @@ func over(s state) bool { return s.Status == "ready" || s.Status == "error" }
 func TestDaemonKilledDuringBuild(t *testing.T) {
 	h := harness.New(t).Base()
 	o := newOven(t, h)
-	const kept = "! getent hosts secrets.example.org && ! curl -sS -m 5 http://198.51.100.1/ && echo kept > /srv/kept"
+	const kept = "! getent hosts secrets.example.org && ! curl -fsS -m 20 http://198.51.100.1/ && echo kept > /srv/kept"
 	path := o.start("cake", kept, "echo under way; sleep 100000")
 	o.await(path, func(s state) bool { return s.says("under way") || over(s) })
 	if s := o.state(path); s.Status != "building" {
@@ -146,7 +146,7 @@ func TestDaemonKilledDuringBuild(t *testing.T) {
 	if ls := h.Must("template", "ls"); strings.Contains(ls, "cake") {
 		t.Errorf("templates are\n%s", ls)
 	}
-	if events := h.Must("events", "--type", "build"); !strings.Contains(events, "build.failed") {
+	if events := h.Must("events", "--kind", "build"); !strings.Contains(events, "build.failed") {
 		t.Errorf("events are\n%s", events)
 	}
 

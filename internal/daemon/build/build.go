@@ -35,8 +35,10 @@ func Folders(stateDir string) (records, uploads string) {
 func Told(event func(ctx context.Context, typ, id string, fields map[string]string)) func(context.Context, record.Build) {
 	return func(ctx context.Context, b record.Build) {
 		fields := map[string]string{"build": b.ID, "template": b.Template, "team": b.Team, "tags": strings.Join(b.Tags, " ")}
-		if b.CPUs+b.MemoryMiB != 0 {
-			fields["size"] = strconv.Itoa(b.CPUs) + " CPUs, " + strconv.Itoa(b.MemoryMiB) + " MiB"
+		for name, n := range map[string]int{"cpus": b.CPUs, "memory_mib": b.MemoryMiB} {
+			if n != 0 {
+				fields[name] = strconv.Itoa(n)
+			}
 		}
 		if b.Reason != nil {
 			fields["reason"], fields["step"] = b.Reason.Message, b.Reason.Step

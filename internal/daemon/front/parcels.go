@@ -14,6 +14,7 @@ import (
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox"
 	"bulkhead/internal/sandbox/name"
+	"bulkhead/internal/sandbox/recipe"
 	"bulkhead/internal/sandbox/schedule"
 	"bulkhead/internal/server/auth"
 )
@@ -26,6 +27,8 @@ type moved struct {
 	Name     string            `json:"name"`
 	Template string            `json:"template"`
 	Env      map[string]string `json:"env,omitempty"`
+	User     string            `json:"user,omitempty"`
+	Workdir  string            `json:"workdir,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Schedule schedule.Schedule `json:"schedule,omitzero"`
 	// Policy is the egress policy, without its secrets.
@@ -43,7 +46,7 @@ func (p parcels) Export(ctx context.Context, ref, snapshot string, w io.Writer) 
 		return err
 	}
 	says, err := json.Marshal(moved{
-		Name: s.Name, Template: s.Template, Env: s.Identity.Env, Metadata: s.Metadata, Schedule: s.Schedule,
+		Name: s.Name, Template: s.Template, Env: s.Identity.Env, User: s.Identity.User, Workdir: s.Identity.Workdir, Metadata: s.Metadata, Schedule: s.Schedule,
 		Policy: string(rules.WithoutSecrets().Marshal()),
 	})
 	if err != nil {
@@ -79,13 +82,16 @@ func (p parcels) Import(ctx context.Context, as string, r io.Reader) (client.San
 	if err != nil {
 		return client.Sandbox{}, fmt.Errorf("egress policy of the archive: %w", err)
 	}
+	if err := (recipe.Defaults{User: says.User, Workdir: says.Workdir}).Check(); err != nil {
+		return client.Sandbox{}, fmt.Errorf("defaults of the archive: %w", err)
+	}
 	wanted, err := says.Schedule.Normal()
 	if err != nil {
 		return client.Sandbox{}, fmt.Errorf("schedule of the archive: %w", err)
 	}
 	rec, err := p.Manager.Import(ctx, sandbox.Record{
 		Team: auth.From(ctx).Home(), Name: cmp.Or(as, says.Name), Template: name.Clip(says.Template), Metadata: says.Metadata,
-		Identity: sandbox.Identity{Env: says.Env}, Schedule: wanted,
+		Identity: sandbox.Identity{Env: says.Env, User: says.User, Workdir: says.Workdir}, Schedule: wanted,
 	}, sandbox.Cargo{
 		Fill:  func(dir string) error { return in.Unpack(ctx, dir, p.room) },
 		Ready: func(id sandbox.ID) error { return p.Border.SetPolicy(ctx, string(id), rules) },

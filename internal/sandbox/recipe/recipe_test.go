@@ -191,6 +191,14 @@ func TestTitleShowsNoValues(t *testing.T) {
 }
 
 func TestDefaultsAreBounded(t *testing.T) {
+	for _, d := range []recipe.Defaults{{User: "-x"}, {User: "a\nb"}, {Workdir: "/a\x00"}, {Workdir: strings.Repeat("x", 5000)}} {
+		if err := d.Check(); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%.60v: %v", d, err)
+		}
+	}
+	if err := (recipe.Defaults{User: "www-data", Workdir: "/srv/a b"}).Check(); err != nil {
+		t.Error(err)
+	}
 	d, err := recipe.Defaults{}.With("A", "1")
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,15 @@ func (d Defaults) Under(own map[string]string) map[string]string {
 	return all
 }
 
+// Check returns a fault.Invalid error unless there can be such a user and such a
+// folder. Variables have been checked where they came in.
+func (d Defaults) Check() error {
+	if d.User != "" && !userForm.MatchString(d.User) {
+		return fault.New(fault.Invalid, "%.40q is no user", d.User)
+	}
+	return checkText("workdir", d.Workdir, maxPath)
+}
+
 // With returns d with another variable.
 func (d Defaults) With(name, value string) (Defaults, error) {
 	env := maps.Clone(d.Env)

@@ -218,8 +218,28 @@ func (s *sweeper) builds() {
 	s.ask(200, "GET "+path+"/logs?direction=backward&limit=10", "")
 	s.ask(404, "GET /templates/swept-too/builds/none/status", "")
 	s.ask(404, "GET /templates/kitchen-e2b/builds/"+build+"/status", "")
+	s.strangers(path, hash)
 	s.ask(200, "PATCH /templates/kitchen-e2b", `{"public":false}`)
 	s.ask(501, "PATCH /v2/templates/kitchen-e2b", `{"public":true}`)
+}
+
+// strangers has another team look for a build, its files and its template.
+func (s *sweeper) strangers(build, hash string) {
+	ours := s.host.key
+	defer func() {
+		s.host.key = ours
+		s.ask(204, "DELETE /keys/stranger", "")
+	}()
+	s.host.key = s.id(s.ask(201, "POST /keys", `{"name":"stranger","team":"others","scope":"operate"}`), "value")
+	s.ask(404, "GET "+build+"/status", "")
+	s.ask(404, "GET "+build+"/logs", "")
+	s.ask(404, "POST /v2"+build, `{"fromTemplate":"base"}`)
+	s.ask(404, "GET /templates/swept-too/files/"+hash, "")
+	s.ask(404, "GET /templates/kitchen-e2b", "")
+	s.ask(404, "DELETE /templates/kitchen-e2b", "")
+	s.ask(404, "POST /v2/sandboxes", `{"templateID":"kitchen-e2b"}`)
+	own := s.id(s.ask(202, "POST /v3/templates", `{"name":"theirs"}`), "buildID")
+	s.ask(404, "POST /v2/templates/theirs/builds/"+own, `{"fromTemplate":"default/kitchen-e2b"}`)
 }
 
 // absent asks for what is not offered.
