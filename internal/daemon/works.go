@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"bulkhead/internal/daemon/build"
+	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/recipe/layer"
 	"bulkhead/internal/sandbox/recipe/record"
 	"bulkhead/internal/sandbox/recipe/upload"
@@ -23,8 +24,10 @@ func (d *Daemon) works(ctx context.Context, h *heart, event func(context.Context
 	if err != nil {
 		return nil, err
 	}
+	def := d.Config.Template
+	bases := build.Bases{Templates: h.templates, Size: live.Size{CPUs: def.CPUs, MemoryMiB: def.MemoryMiB}, DiskMiB: def.DiskMiB}
 	return works.New(works.Parts{
-		Machines: h.Machines, Templates: h.templates, Bases: build.Bases{Templates: h.templates}, Book: book, Files: files,
+		Machines: h.Machines, Templates: h.templates, Bases: bases, Book: book, Files: files,
 		Shelf: &layer.Shelf{Pool: h.Machines.Pool, Clock: d.Clock}, Room: h.RoomFor, Team: d.Config.Limits.TeamBuilds,
 		Clock: d.Clock, Log: d.Log,
 	}), nil

@@ -68,13 +68,19 @@ func (o *oven) ask(want int, method, path string, body, v any) {
 // it.
 func (o *oven) start(name string, commands ...string) (path string) {
 	o.t.Helper()
-	var b struct{ TemplateID, BuildID string }
-	o.ask(202, "POST", "/v3/templates", map[string]any{"name": name}, &b)
 	steps := []map[string]any{}
 	for _, c := range commands {
 		steps = append(steps, map[string]any{"type": "RUN", "args": []string{c, "root"}})
 	}
-	o.ask(202, "POST", "/v2/templates/"+b.TemplateID+"/builds/"+b.BuildID, map[string]any{"fromTemplate": "base", "steps": steps}, nil)
+	return o.startFrom(name, map[string]any{"fromTemplate": "base", "steps": steps})
+}
+
+// startFrom starts a build by a recipe.
+func (o *oven) startFrom(name string, recipe map[string]any) (path string) {
+	o.t.Helper()
+	var b struct{ TemplateID, BuildID string }
+	o.ask(202, "POST", "/v3/templates", map[string]any{"name": name}, &b)
+	o.ask(202, "POST", "/v2/templates/"+b.TemplateID+"/builds/"+b.BuildID, recipe, nil)
 	return "/templates/" + b.TemplateID + "/builds/" + b.BuildID
 }
 

@@ -20,7 +20,9 @@ func TestTemplateFromImage(t *testing.T) {
 	addr, debian, amd64 := ocitest.Serve(t, nil), debianLayer(t), v1.ConfigFile{OS: "linux", Architecture: "amd64"}
 	ocitest.Push(t, addr+"/debian/full:12", ocitest.Image(t, amd64, debian, ocitest.Layer(t, "opt/marker=full")))
 	// What most images are like: no init, and nobody who could be asked.
-	ocitest.Push(t, addr+"/debian/bare:12", ocitest.Image(t, amd64, debian, ocitest.Layer(t,
+	baker := amd64
+	baker.Config.Env = []string{"FLOUR=rye", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	ocitest.Push(t, addr+"/debian/bare:12", ocitest.Image(t, baker, debian, ocitest.Layer(t,
 		"usr/lib/systemd/.wh.systemd=", "usr/sbin/.wh.init=", "etc/.wh.hostname=", "opt/marker=bare")))
 
 	h := harness.New(t, "--cache-dir", t.TempDir(), "--registries", "public,http://"+addr)
@@ -47,6 +49,7 @@ func TestTemplateFromImage(t *testing.T) {
 			t.Errorf("code %d, %s", r.Code, r.Stderr)
 		}
 	})
+	t.Run("builds of SDKs start from it", func(t *testing.T) { buildOnImage(t, h, addr+"/debian/bare:12") })
 	for name, ref := range map[string]string{"images may not come from": "registry.example/x", "the registry has no such image": addr + "/debian/full:13"} {
 		t.Run(name, func(t *testing.T) {
 			if r := build("none", ref); r.Code == 0 || !strings.Contains(r.Stderr, name) || !strings.Contains(r.Stderr, "hint: ") {
@@ -69,6 +72,32 @@ func fromImage(t *testing.T, h *harness.Host, built harness.Result) *harness.Box
 	}
 	t.Cleanup(func() { h.With(t).CLI("rm", "-f", box) })
 	return h.With(t).Box(box)
+}
+
+// buildOnImage builds on an image whose variables hold in steps and in sandboxes;
+// nothing of the image itself stays as a template.
+func buildOnImage(t *testing.T, h *harness.Host, ref string) {
+	o := newOven(t, h.With(t))
+	recipe := func(last string) map[string]any {
+		run := func(c string) map[string]any { return map[string]any{"type": "RUN", "args": []string{c, "root"}} }
+		return map[string]any{"fromImage": ref, "steps": []map[string]any{run("echo $FLOUR > /srv/kept"), run(last)}}
+	}
+	first := o.await(o.startFrom("bread", recipe("true")), over)
+	if first.Status != "ready" {
+		t.Fatalf("build is %+v", first)
+	}
+	again := o.await(o.startFrom("bread", recipe("cat /srv/kept")), over)
+	if again.Status != "ready" || !again.says("CACHED [1/2] RUN echo $FLOUR > /srv/kept") || !again.says("rye") {
+		t.Errorf("build is %+v", again)
+	}
+	h.Must("create", "bread", "--name", "toast")
+	t.Cleanup(func() { h.With(t).CLI("rm", "-f", "toast") })
+	if got := h.With(t).Box("toast").Sh("cat /opt/marker; echo; cat /srv/kept; echo $FLOUR"); got != "bare\nrye\nrye" {
+		t.Errorf("sandbox says %q", got)
+	}
+	if ls := h.Must("template", "ls"); strings.Contains(ls, "image") {
+		t.Errorf("templates are\n%s", ls)
+	}
 }
 
 // debianLayer is a small system with systemd, as one layer. It stays in the

@@ -1,5 +1,5 @@
 // Package build shows the works in the words of the wire, and says what builds
-// start from. It translates and decides nothing else.
+// start from (Bases). It translates and decides nothing else.
 package build
 
 import (
@@ -10,12 +10,10 @@ import (
 	"strconv"
 	"strings"
 
-	"bulkhead/internal/fault"
 	"bulkhead/internal/sandbox/recipe"
 	"bulkhead/internal/sandbox/recipe/record"
 	"bulkhead/internal/sandbox/recipe/upload"
 	"bulkhead/internal/sandbox/recipe/works"
-	"bulkhead/internal/sandbox/template"
 	"bulkhead/internal/server/e2b/builds"
 )
 
@@ -54,41 +52,13 @@ func kinds() map[record.State]string {
 	}
 }
 
-// Bases finds what builds start from: of images, the one that E2B's SDKs start
-// from unless they are told another is our own template.
-type Bases struct{ Templates works.Templates }
-
-// own is our template of that image.
-const own = "base"
-
-// Check implements works.Bases.
-func (b Bases) Check(img recipe.Image) error {
-	name := strings.TrimPrefix(strings.TrimPrefix(img.Ref, "docker.io/"), "index.docker.io/")
-	name, _, _ = strings.Cut(name, "@")
-	name, _, _ = strings.Cut(name, ":")
-	if name == "e2bdev/base" {
-		return nil
-	}
-	return fault.New(fault.Unsupported, "image %s: this host builds from templates, and from e2bdev/base", record.Plain(img.Ref)).
-		Hint("start from a template (fromTemplate) and install what is missing with RUN")
-}
-
-// FromImage implements works.Bases.
-func (b Bases) FromImage(ctx context.Context, img recipe.Image, say func(string)) (template.Template, error) {
-	if err := b.Check(img); err != nil {
-		return template.Template{}, err
-	}
-	say(record.Plain(img.Ref) + " is this host's template " + own)
-	return b.Templates.Get(ctx, own)
-}
-
 // Builder is the wire's Builder on the works.
 type Builder struct{ Works *works.Works }
 
 // Request implements builds.Builder.
 func (b Builder) Request(ctx context.Context, r builds.Request) (builds.Build, error) {
 	is, err := b.Works.Request(ctx, works.Request(r))
-	return wire(is), err
+	return shown(is), err
 }
 
 // Grant implements builds.Builder.
@@ -119,10 +89,10 @@ func (b Builder) Start(ctx context.Context, w builds.Which, r builds.Recipe) err
 // Get implements builds.Builder.
 func (b Builder) Get(_ context.Context, w builds.Which) (builds.Build, error) {
 	is, err := b.Works.Get(works.Which(w))
-	return wire(is), err
+	return shown(is), err
 }
 
-func wire(b record.Build) builds.Build {
+func shown(b record.Build) builds.Build {
 	w := builds.Build{ID: b.ID, Status: string(b.State)}
 	if b.Reason != nil {
 		w.Message, w.Step = b.Reason.Message, b.Reason.Step

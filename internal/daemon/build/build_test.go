@@ -6,6 +6,7 @@ import (
 
 	"bulkhead/internal/daemon/build"
 	"bulkhead/internal/fault"
+	"bulkhead/internal/sandbox/live"
 	"bulkhead/internal/sandbox/recipe"
 	"bulkhead/internal/sandbox/recipe/record"
 	"bulkhead/internal/sandbox/template"
@@ -13,32 +14,73 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// shelf has the template base.
-type shelf struct{}
+// shelf has the template base, and prepares any image.
+type shelf struct{ asked template.Spec }
 
-func (shelf) Get(_ context.Context, name string) (template.Template, error) {
+func (*shelf) Get(_ context.Context, name string) (template.Template, error) {
 	if name != "base" {
 		return template.Template{}, fault.New(fault.NotFound, "template %q not found", name)
 	}
-	return template.Template{Name: name}, nil
+	return template.Template{Name: name, Snapshot: "sbase"}, nil
 }
 
-func (shelf) Publish(context.Context, template.Template) error { return nil }
+func (s *shelf) Prepare(_ context.Context, spec template.Spec, tell template.Progress) (template.Base, error) {
+	s.asked = spec
+	tell(template.Step{Name: "pull"})
+	tell(template.Step{Log: "layer\x1b[31m 1"})
+	tell(template.Step{Name: "pull", Done: true})
+	return template.Base{Key: "k"}, nil
+}
 
+func (*shelf) Release(context.Context, template.Base) error { return nil }
+
+// The image that SDKs start from unless they are told another is the template
+// base; all others come from registries.
 func TestBases(t *testing.T) {
-	b := build.Bases{Templates: shelf{}}
-	for ref, ok := range map[string]bool{
+	for ref, own := range map[string]bool{
 		"e2bdev/base": true, "e2bdev/base:latest": true, "docker.io/e2bdev/base:v1": true, "e2bdev/base@sha256:00": true,
-		"base": false, "debian:12": false, "evil.example/e2bdev/base": false, "e2bdev/base2": false, "library/e2bdev/base": false, "": false,
+		"base": false, "debian:12": false, "evil.example/e2bdev/base": false, "e2bdev/base2": false, "library/e2bdev/base": false,
 	} {
-		err := b.Check(recipe.Image{Ref: ref})
-		if (err == nil) != ok || err != nil && (!fault.Is(err, fault.Unsupported) || fault.HintOf(err) == "") {
-			t.Errorf("%s: %v", ref, err)
-		}
+		s := &shelf{}
+		b := build.Bases{Templates: s, Size: live.Size{CPUs: 1, MemoryMiB: 512}, DiskMiB: 4096}
+		img := recipe.Image{Ref: ref, Registry: recipe.Registry{Kind: "registry", User: "me", Password: "open"}}
 		var said []string
-		got, err := b.FromImage(t.Context(), recipe.Image{Ref: ref}, func(line string) { said = append(said, line) })
-		if (err == nil) != ok || ok && (got.Name != "base" || len(said) != 1) {
-			t.Errorf("%s: %v, %v, said %q", ref, got.Name, err, said)
+		got, err := b.FromImage(t.Context(), img, live.Size{MemoryMiB: 768}, func(line string) { said = append(said, line) })
+		want := template.Spec{
+			Name: "image", Size: live.Size{CPUs: 1, MemoryMiB: 768}, DiskMiB: 4096, From: template.Remote{Reference: ref, Username: "me", Password: "open"},
+		}
+		if own {
+			if err != nil || got.Name != "base" || got.Key != "sbase" || len(said) != 1 {
+				t.Errorf("%s: %v, %v, said %q", ref, got, err, said)
+			}
+			continue
+		}
+		if diff := cmp.Diff(want, s.asked); err != nil || got.Key != "k" || diff != "" {
+			t.Errorf("%s: %v, %v (-want +got):\n%s", ref, got, err, diff)
+		}
+		if diff := cmp.Diff([]string{"pull", "layer 1"}, said); diff != "" {
+			t.Errorf("%s: said (-want +got):\n%s", ref, diff)
+		}
+	}
+}
+
+// What a registry asks for is checked before a build begins.
+func TestCredentials(t *testing.T) {
+	b := build.Bases{}
+	for name, test := range map[string]struct {
+		registry recipe.Registry
+		want     fault.Kind
+	}{
+		"none":       {recipe.Registry{}, ""},
+		"a password": {recipe.Registry{Kind: "registry", User: "me", Password: "open"}, ""},
+		"no name":    {recipe.Registry{Kind: "registry", Password: "open"}, fault.Invalid},
+		"of Google":  {recipe.Registry{Kind: "gcp", Account: "{}"}, ""},
+		"of AWS":     {recipe.Registry{Kind: "aws", User: "AKIA"}, fault.Unsupported},
+		"of nobody":  {recipe.Registry{Kind: "moon"}, fault.Invalid},
+	} {
+		err := b.Check(recipe.Image{Ref: "debian:12", Registry: test.registry})
+		if test.want == "" && err != nil || test.want != "" && !fault.Is(err, test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 	}
 }

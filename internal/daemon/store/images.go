@@ -31,6 +31,8 @@ func (i Images) Build(ctx context.Context, spec template.Spec, progress template
 	}
 	return template.Image{
 		Disk: img.Disk, Kernel: img.Kernel, Initrd: img.Initrd, KernelRelease: img.KernelRelease, Key: img.Key,
-		Config: template.Config(img.Config),
+		// Its user and its folder are those of one program. Who works in a sandbox is
+		// its user, as on every other.
+		Env: img.Config.Env,
 	}, err
 }

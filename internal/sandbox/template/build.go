@@ -15,6 +15,7 @@ import (
 	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/live"
+	"bulkhead/internal/sandbox/recipe"
 	"bulkhead/internal/vmm"
 
 	"golang.org/x/sys/unix"
@@ -66,32 +67,53 @@ func (s Spec) check() error {
 // Build builds a template, replacing one of the same name. A cancelled or
 // failed build leaves things as they were.
 func (b *Builder) Build(ctx context.Context, spec Spec, progress Progress) (Template, error) {
+	base, err := b.Prepare(ctx, spec, progress)
+	if err == nil {
+		err = b.Publish(ctx, base.Template)
+	}
+	if err != nil {
+		return Template{}, fmt.Errorf("build template %s: %w", spec.Name, err)
+	}
+	return base.Template, nil
+}
+
+// Base is what templates are built on.
+type Base struct {
+	Template
+	// Key is equal for machines that were prepared of equal images in the same way;
+	// the snapshot's id for a template that has a name.
+	Key string
+}
+
+// Prepare is Build of a template that no name leads to: it is gone when the daemon
+// starts again, or once it is given to Release.
+func (b *Builder) Prepare(ctx context.Context, spec Spec, progress Progress) (Base, error) {
 	if err := spec.check(); err != nil {
-		return Template{}, err
+		return Base{}, err
 	}
 	select {
 	case <-b.building:
 		defer func() { b.building <- struct{}{} }()
 	case <-ctx.Done():
-		return Template{}, ctx.Err()
+		return Base{}, ctx.Err()
 	}
-	t, err := b.build(ctx, spec, &stepper{tell: progress, clock: b.Clock})
-	if err != nil {
-		return Template{}, fmt.Errorf("build template %s: %w", spec.Name, err)
-	}
-	return t, nil
+	return b.build(ctx, spec, &stepper{tell: progress, clock: b.Clock})
 }
 
-func (b *Builder) build(ctx context.Context, spec Spec, steps *stepper) (t Template, err error) {
+// Release removes what Prepare has made, unless it has become a template.
+func (b *Builder) Release(ctx context.Context, base Base) error { return b.release(ctx, base.Snapshot) }
+
+func (b *Builder) build(ctx context.Context, spec Spec, steps *stepper) (base Base, err error) {
 	img, err := b.Images.Build(ctx, spec, steps.relay)
 	if err != nil {
-		return t, err
+		return base, err
 	}
 	version, err := b.Driver.Version(ctx)
 	if err != nil {
-		return t, err
+		return base, err
 	}
-	cache := filepath.Join(b.Cache, "templates", key(spec, img, version))
+	of := key(spec, img, version)
+	cache := filepath.Join(b.Cache, "templates", of)
 	snap, err := b.fromCache(ctx, cache, steps)
 	if errors.Is(err, fs.ErrNotExist) {
 		if snap, err = b.prepare(ctx, spec, img, steps); err == nil {
@@ -99,13 +121,12 @@ func (b *Builder) build(ctx context.Context, spec Spec, steps *stepper) (t Templ
 		}
 	}
 	if err != nil {
-		return t, err
+		return base, err
 	}
-	t = Template{
+	return Base{Template{
 		Name: spec.Name, Snapshot: snap.ID, Created: b.Clock(), Size: spec.Size, DiskMiB: spec.DiskMiB,
-		Kernel: img.KernelRelease, Accel: string(version.Accel),
-	}
-	return t, b.Publish(ctx, t)
+		Kernel: img.KernelRelease, Accel: string(version.Accel), Defaults: recipe.Defaults{Env: img.Env},
+	}, of}, nil
 }
 
 func (b *Builder) fromCache(ctx context.Context, dir string, steps *stepper) (pool.Snapshot, error) {

@@ -93,16 +93,8 @@ type Image struct {
 	KernelRelease string
 	// Key is equal for images of equal content.
 	Key string
-	// Config is how the maker of a container image wants its programs started.
-	Config Config
-}
-
-// Config is the environment, the user ("name", "name:group", numbers) and the
-// working directory of a container image's programs, as far as it has them. All
-// of it is a stranger's.
-type Config struct {
-	Env              map[string]string
-	User, WorkingDir string
+	// Env is what a container image's programs are to have. It is a stranger's.
+	Env map[string]string
 }
 
 // Images builds images. What it built before it may return at once.

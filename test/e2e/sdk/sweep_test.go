@@ -203,7 +203,7 @@ func (s *sweeper) builds() {
 	s.send(200, "PUT", to.RequestURI(), strings.NewReader("no archive"))
 	s.ask(400, "GET /templates/swept-too/files/..%2Fx", "")
 	path := "/templates/swept-too/builds/" + build
-	s.ask(501, "POST /v2"+path, `{"fromImage":"nginx"}`)
+	s.ask(501, "POST /v2"+path, `{"fromImage":"nginx","fromImageRegistry":{"type":"aws"}}`)
 	s.ask(400, "POST /v2"+path, `{"fromTemplate":"base","steps":[{"type":"COPY","args":["../a","b"],"filesHash":"`+hash+`"}]}`)
 	s.ask(202, "POST /v2"+path, `{"fromTemplate":"base","steps":[{"type":"COPY","args":["a","b"],"filesHash":"`+hash+`"}]}`)
 	tick := time.NewTicker(100 * time.Millisecond)

@@ -24,7 +24,7 @@ type job struct {
 	recipe recipe.Recipe
 	out    *record.Log
 
-	base template.Template
+	base template.Base
 	size live.Size
 	// facts are of the VMM, as snapshots tell.
 	facts map[string]string
@@ -73,14 +73,22 @@ func (j *job) do(ctx context.Context) (err error) {
 // prepare finds what the build starts from, and room for its machine, which
 // release gives back.
 func (j *job) prepare(ctx context.Context) (release func(), err error) {
-	if j.recipe.Template != "" {
-		j.base, err = j.Templates.Get(ctx, j.recipe.Template)
-	} else {
-		j.base, err = j.Bases.FromImage(ctx, j.recipe.Image, func(line string) { j.out.Say(record.Info, stepBase, line) })
-	}
-	if err != nil {
+	if err := j.begin(ctx); err != nil {
 		return nil, err
 	}
+	back := func() {
+		if j.recipe.Template != "" {
+			return
+		}
+		if err := j.Bases.Release(context.WithoutCancel(ctx), j.base); err != nil {
+			j.Log.WarnContext(ctx, "base of a build stays until the daemon's next start", "err", err)
+		}
+	}
+	defer func() {
+		if err != nil {
+			back()
+		}
+	}()
 	v, err := j.Machines.Driver.Version(ctx)
 	if err != nil {
 		return nil, err
@@ -92,7 +100,29 @@ func (j *job) prepare(ctx context.Context) (release func(), err error) {
 	if j.build.MemoryMiB != 0 {
 		j.size.MemoryMiB = j.build.MemoryMiB
 	}
-	return j.take(j.size)
+	room, err := j.take(j.size)
+	return func() { room(); back() }, err
+}
+
+// begin finds what the build starts from.
+func (j *job) begin(ctx context.Context) (err error) {
+	if j.recipe.Template != "" {
+		t, err := j.Templates.Get(ctx, j.recipe.Template)
+		j.base = template.Base{Template: t, Key: string(t.Snapshot)}
+		return err
+	}
+	size := live.Size{CPUs: j.build.CPUs, MemoryMiB: j.build.MemoryMiB}
+	j.base, err = j.Bases.FromImage(ctx, j.recipe.Image, size, func(line string) { j.out.Say(record.Info, stepBase, line) })
+	return err
+}
+
+// known is what the snapshot that the machine is equal to is called in keys: that
+// of an image is another one each time.
+func (j *job) known() string {
+	if j.from == j.base.Snapshot {
+		return j.base.Key
+	}
+	return string(j.from)
 }
 
 // take counts the machine of a build, unless there is no room for it.
@@ -118,7 +148,7 @@ func (j *job) resize(ctx context.Context) error {
 	if j.size == j.base.Size {
 		return nil
 	}
-	key := recipe.SizeKey(j.build.Team, string(j.from), j.size.CPUs, j.size.MemoryMiB)
+	key := recipe.SizeKey(j.build.Team, j.known(), j.size.CPUs, j.size.MemoryMiB)
 	l, found, err := j.Shelf.Find(key, j.facts)
 	if found || err != nil {
 		j.from = l.Snapshot
@@ -172,7 +202,7 @@ func (j *job) skip(stretches []recipe.Stretch) (kept int, err error) {
 }
 
 func (j *job) key(s recipe.Stretch) string {
-	return recipe.Key(j.build.Team, string(j.from), j.holds, s)
+	return recipe.Key(j.build.Team, j.known(), j.holds, s)
 }
 
 func (j *job) announce(how string, number int, s recipe.Step) {

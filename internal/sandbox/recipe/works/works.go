@@ -48,9 +48,11 @@ const (
 type Bases interface {
 	// Check refuses an image that cannot be had, before a build begins.
 	Check(img recipe.Image) error
-	// FromImage returns the template that is the same as an image. say is told of
-	// what goes on, a line at a time.
-	FromImage(ctx context.Context, img recipe.Image, say func(line string)) (template.Template, error)
+	// FromImage returns the machine that is the same as an image, of a size unless
+	// that is zero. say is told of what goes on, a line at a time. It is to be
+	// given back.
+	FromImage(ctx context.Context, img recipe.Image, size live.Size, say func(line string)) (template.Base, error)
+	Release(ctx context.Context, base template.Base) error
 }
 
 // Templates are prepared machines, by name.

@@ -102,6 +102,8 @@ test('a step that fails is the one that is told of', async () => {
 
   await assert.rejects(build(Template().fromBaseImage().runCmd('whoami', { user: 'root123' }), own('failing')), /invalid username: 'root123'/)
   await assert.rejects(build(Template().fromBaseImage().setStartCmd('exit 4', 'false'), own('failing')), /start command: exit status 4/)
-  await assert.rejects(build(Template().fromImage('docker.io/library/nginx:1'), own('failing')), /501/)
+  await assert.rejects(build(Template().fromImage('registry.example/nginx:1'), own('failing')), /images may not come from/)
+  const keys = { accessKeyId: 'a', secretAccessKey: 'b', region: 'eu-west-1' }
+  await assert.rejects(build(Template().fromAWSRegistry('1.dkr.ecr.eu-west-1.amazonaws.com/a:1', keys), own('failing')), /501/)
   await assert.rejects(build(Template().fromBaseImage(), 'base'), /409/)
 })
