@@ -160,18 +160,37 @@ func loops(found things, _ []process, dirs []string) error {
 	return err
 }
 
-// leases adds the cages (package jail) of what was started for one of dirs: each
-// has a file that names its user and whose it is, until it is released.
+const leaseFolder = "/run/bulkhead/uids/"
+
+// leaseOf returns the folder that a cage (package jail) is for, by the number of
+// its user, until it is released.
+func leaseOf(uid string) (dir string, known bool) {
+	b, err := os.ReadFile(leaseFolder + uid)
+	var lease struct{ Dir string }
+	return lease.Dir, err == nil && json.Unmarshal(b, &lease) == nil
+}
+
+// leases adds the cages of what was started for one of dirs.
 func leases(found things, _ []process, dirs []string) error {
-	files, err := filepath.Glob("/run/bulkhead/uids/[0-9]*")
+	files, err := filepath.Glob(leaseFolder + "[0-9]*")
 	for _, file := range files {
-		b, _ := os.ReadFile(file) // released meanwhile: it is none
-		var lease struct{ Dir string }
-		if json.Unmarshal(b, &lease) == nil && within(lease.Dir, dirs) {
-			found.add("", "cage of user %s for %s", filepath.Base(file), lease.Dir)
+		uid := filepath.Base(file)
+		if dir, known := leaseOf(uid); known && within(dir, dirs) {
+			found.add("", "cage of user %s for %s", uid, dir)
 		}
 	}
 	return err
+}
+
+// foreignCage reports whether a control group is one of a cage that was made for
+// somebody else: it is there before anything runs in it, and a while after.
+func foreignCage(group string, dirs []string) bool {
+	uid, ok := strings.CutPrefix(filepath.Base(group), "u")
+	if !ok || strings.Trim(uid, "0123456789") != "" {
+		return false
+	}
+	dir, known := leaseOf(uid)
+	return known && !within(dir, dirs)
 }
 
 // controlGroups adds groups with the product's name that nobody else is in.
@@ -194,7 +213,8 @@ func controlGroups(found things, procs []process, dirs []string) error {
 		}
 		// With cgroup v1 the first folder names the hierarchy.
 		inner := strings.TrimPrefix(path, top)
-		if _, group, ok := strings.Cut(inner[1:], "/"); !used[inner] && !(ok && used["/"+group]) {
+		_, group, ok := strings.Cut(inner[1:], "/")
+		if !used[inner] && !(ok && used["/"+group]) && !foreignCage(path, dirs) {
 			found.add("", "control group %s", path)
 		}
 		return nil

@@ -166,3 +166,29 @@ func TestCheck(t *testing.T) {
 		})
 	}
 }
+
+// What somebody else's cage has on this host at the same time is not ours.
+func TestForeignCage(t *testing.T) {
+	r := &recorder{TB: t, dir: t.TempDir()}
+	leak.CheckAtOnce(r)
+	uid := fmt.Sprintf("9%d", os.Getpid())
+	run(t, "mkdir", "-p", "/run/bulkhead/uids")
+	lease := "/run/bulkhead/uids/" + uid
+	if err := os.WriteFile(lease, []byte(`{"dir":"/srv/elsewhere/run"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer run(t, "rm", lease)
+	group := "/sys/fs/cgroup"
+	if _, err := os.Stat(group + "/pids"); err == nil {
+		group += "/pids" // cgroup v1
+	}
+	group += "/bulkhead-cages"
+	run(t, "mkdir", "-p", group+"/u"+uid)
+	defer run(t, "rmdir", group+"/u"+uid, group)
+	r.finish()
+	for _, e := range r.errors {
+		if strings.Contains(e, "u"+uid) {
+			t.Error(e)
+		}
+	}
+}
