@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"bulkhead/internal/fault"
 	"bulkhead/internal/image/layer"
@@ -21,6 +22,9 @@ type Base struct {
 	Name string
 	// Key is equal for bases of the same content.
 	Key string
+	// Path is where programs are looked for, "/go/bin:/usr/bin"; "" leaves it to the
+	// shell.
+	Path string
 	// Lay fills the empty folder root, which belongs to root and is closed to
 	// others. It may use the folder scratch, of which nothing must stay, and calls
 	// log with lines for people.
@@ -40,7 +44,7 @@ func (b *Builder) BuildOn(ctx context.Context, base Base, recipe Recipe, progres
 }
 
 // foreignRevision counts the changes of adopt that keys do not see otherwise.
-const foreignRevision = 1
+const foreignRevision = 2
 
 func (r Recipe) basePart(b Base, k kernel, kernelTree string) part {
 	return part{
@@ -54,16 +58,16 @@ func (r Recipe) basePart(b Base, k kernel, kernelTree string) part {
 				}
 				return b.Lay(ctx, root, w.dir, w.log)
 			}},
-			{"configure the system", func(ctx context.Context, w workspace) error { return adopt(ctx, w, k, kernelTree) }},
+			{"configure the system", func(ctx context.Context, w workspace) error { return b.adopt(ctx, w, k, kernelTree) }},
 			{"make the disk image", func(ctx context.Context, w workspace) error { return makeDisk(ctx, w, r.DiskMiB) }},
 		},
 	}
 }
 
 // adopt turns a stranger's tree into a machine's.
-func adopt(ctx context.Context, w workspace, k kernel, kernelTree string) error {
+func (b Base) adopt(ctx context.Context, w workspace, k kernel, kernelTree string) error {
 	dir := filepath.Join(w.dir, rootName)
-	if err := prepareEtc(dir); err != nil {
+	if err := b.prepareEtc(dir); err != nil {
 		return fault.New(fault.Invalid, "image has no usable /etc: %w", err)
 	}
 	// With depmod of the host, and beside the tree: what is in that may be called
@@ -86,7 +90,7 @@ func adopt(ctx context.Context, w workspace, k kernel, kernelTree string) error 
 }
 
 // prepareEtc writes what makes a tree the system of a machine.
-func prepareEtc(dir string) error {
+func (b Base) prepareEtc(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -99,10 +103,19 @@ func prepareEtc(dir string) error {
 	if err := writeSystem(dir); err != nil {
 		return err
 	}
-	if err := makeFolders(root); err != nil {
+	if err := errors.Join(makeFolders(root), b.keepPath(root)); err != nil {
 		return err
 	}
 	return addUser(root)
+}
+
+// keepPath has login shells keep a PATH, which /etc/profile of most sets anew.
+func (b Base) keepPath(root *os.Root) error {
+	if b.Path == "" {
+		return nil
+	}
+	line := "export PATH='" + strings.ReplaceAll(b.Path, "'", `'\''`) + "'\n"
+	return replace(root, systemFile{Path: "etc/profile.d/bulkhead-path.sh", Content: line, Mode: 0o644})
 }
 
 // moveInto moves a folder of work, which holds tree, into the folder of tree

@@ -110,8 +110,11 @@ func TestAdopt(t *testing.T) {
 		"one that has a user":           {map[string]string{"etc/passwd": "user:x:5:5::/:/bin/sh\n"}, map[string]string{"etc/passwd": "user:x:5:5::/:/bin/sh\n"}},
 		"a folder of modules elsewhere": {with(map[string]string{"lib": "-> /../../outside/lib"}), map[string]string{"outside/" + modules: ""}},
 		"modules of its own":            {with(map[string]string{modules: "old"}), map[string]string{modules: ""}},
-		"a home elsewhere":              {with(map[string]string{"home": "-> ../../data"}), map[string]string{"etc/passwd": "user:x:1002:"}},
-		"links in place of our files":   {with(map[string]string{"etc/hosts": "-> ../../outside/passwd", "etc/systemd/system/getty.target": "x"}), map[string]string{"etc/hosts": "localhost"}},
+		"a PATH that is kept": {map[string]string{"etc/profile.d/bulkhead-path.sh": "-> ../../../outside/passwd"}, map[string]string{
+			"etc/profile.d/bulkhead-path.sh": `export PATH='/it'\''s/bin:/usr/bin'`,
+		}},
+		"a home elsewhere":            {with(map[string]string{"home": "-> ../../data"}), map[string]string{"etc/passwd": "user:x:1002:"}},
+		"links in place of our files": {with(map[string]string{"etc/hosts": "-> ../../outside/passwd", "etc/systemd/system/getty.target": "x"}), map[string]string{"etc/hosts": "localhost"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root, err := adopted(t, tt.files)

@@ -70,5 +70,5 @@ const Release = "6.1.0-1-cloud-amd64"
 // Adopt turns the folder root within dir into a machine's, with the modules of
 // an unpacked kernel.
 func Adopt(ctx context.Context, dir, kernelTree string) error {
-	return adopt(ctx, workspace{dir, func(string) {}}, kernel{"linux-image-" + Release, "1"}, kernelTree)
+	return Base{Path: "/it's/bin:/usr/bin"}.adopt(ctx, workspace{dir, func(string) {}}, kernel{"linux-image-" + Release, "1"}, kernelTree)
 }

@@ -21,7 +21,7 @@ func TestTemplateFromImage(t *testing.T) {
 	ocitest.Push(t, addr+"/debian/full:12", ocitest.Image(t, amd64, debian, ocitest.Layer(t, "opt/marker=full")))
 	// What most images are like: no init, and nobody who could be asked.
 	baker := amd64
-	baker.Config.Env = []string{"FLOUR=rye", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	baker.Config.Env = []string{"FLOUR=rye", "PATH=/opt/oven/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	ocitest.Push(t, addr+"/debian/bare:12", ocitest.Image(t, baker, debian, ocitest.Layer(t,
 		"usr/lib/systemd/.wh.systemd=", "usr/sbin/.wh.init=", "etc/.wh.hostname=", "opt/marker=bare")))
 
@@ -92,7 +92,7 @@ func buildOnImage(t *testing.T, h *harness.Host, ref string) {
 	}
 	h.Must("create", "bread", "--name", "toast")
 	t.Cleanup(func() { h.With(t).CLI("rm", "-f", "toast") })
-	if got := h.With(t).Box("toast").Sh("cat /opt/marker; echo; cat /srv/kept; echo $FLOUR"); got != "bare\nrye\nrye" {
+	if got := h.With(t).Box("toast").Sh("cat /opt/marker; echo; cat /srv/kept; echo $FLOUR; bash -lc 'echo ${PATH%%:*}'"); got != "bare\nrye\nrye\n/opt/oven/bin" {
 		t.Errorf("sandbox says %q", got)
 	}
 	if ls := h.Must("template", "ls"); strings.Contains(ls, "image") {

@@ -126,7 +126,7 @@ func (p *Puller) pull(ctx context.Context, r Remote, recipe image.Recipe, progre
 		Name: ref.String(),
 		// With the repository: who knows the manifest of another's image could give
 		// it out from his own.
-		Key: ref.Context().Name() + "@" + fetched.digest,
+		Key: ref.Context().Name() + "@" + fetched.digest, Path: fetched.config.Env["PATH"],
 		Lay: func(ctx context.Context, root, scratch string, log func(string)) error {
 			spare, err := room(scratch)
 			if err != nil {
