@@ -11,9 +11,9 @@
 // of Head elsewhere.
 //
 // Lines are kept in segments, files named after their first event. A new one
-// begins at 64 MiB. Nothing is ever removed: a guest that makes noise must not
-// be able to push its deeds out. The operator may move all but the newest
-// segment away, oldest first.
+// begins at 64 MiB, and the oldest goes when there are more than 16: the log is
+// bounded, and what is left of it is a chain still. Who wants to keep all moves
+// segments away in time, oldest first, all but the newest.
 //
 // An event is on stable storage when Append returns: events are few (a life
 // of a sandbox has tens), one fdatasync costs 0.1 ms on the reference machine,

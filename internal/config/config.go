@@ -88,6 +88,9 @@ type Config struct {
 	EgressAskSeconds int
 	// Limits are how much of the host machines may have.
 	Limits Limits
+	// ReclaimHours are when quiet machines give memory back although the host has
+	// enough.
+	ReclaimHours Hours
 	// LogLevel and LogFormat ("text" or "json") are for the daemon's log.
 	LogLevel  slog.Level
 	LogFormat string

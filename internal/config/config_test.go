@@ -77,6 +77,7 @@ tls_cert: /c
 tls_key: /k
 cors_origins: https://a.example, http://b.example:8080
 registries: public, registry.example.com:5000, http://10.1.2.3:5000
+reclaim_hours: 23:00-06:30
 `
 
 func TestLoad(t *testing.T) {
@@ -89,7 +90,7 @@ func TestLoad(t *testing.T) {
 		Limits:   config.Limits{Sandboxes: 4, MemoryMiB: 2048, CPUs: 8, Snapshots: 20, TeamSandboxes: 2, TeamTemplates: 3, TeamBuilds: 3, Requests: 7},
 		Listen:   "127.0.0.1:3000", ListenTLS: "[::]:443", Domain: "bulkhead.example.com", TLSCert: "/c", TLSKey: "/k",
 		Origins:    []string{"https://a.example", "http://b.example:8080"},
-		Registries: []string{"public", "registry.example.com:5000", "http://10.1.2.3:5000"},
+		Registries: []string{"public", "registry.example.com:5000", "http://10.1.2.3:5000"}, ReclaimHours: config.Hours{From: 23 * 60, Until: 390},
 	}
 	tests := map[string]struct {
 		content  string

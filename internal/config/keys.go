@@ -91,6 +91,7 @@ func Keys() []Key {
 			number(1, 1000, 1, func(c *Config) *int { return &c.Limits.TeamBuilds })},
 		{"limits.requests", "how many requests a second each key may send; 0 for no limit (500)",
 			number(0, 1_000_000, 1, func(c *Config) *int { return &c.Limits.Requests })},
+		{"reclaim_hours", "hours in which quiet machines give memory back although the host has enough, like 23:00-06:00 (none)", setReclaimHours},
 		{"log_level", "least level that is logged: debug, info, warn or error (info)", setLogLevel},
 		{"log_format", "form of the log: text or json (text)",
 			oneOf(func(c *Config) *string { return &c.LogFormat }, "text", "json")},

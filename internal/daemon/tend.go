@@ -25,7 +25,8 @@ import (
 // tend looks after sandboxes until stop, which waits for what is under way. After
 // a restart of the host it first brings back what has ended with it.
 func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog, restarted bool) (stop func()) {
-	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log, Short: reclaim.Short}
+	short := func() bool { return reclaim.Short() || d.Config.ReclaimHours.Contain(d.Clock()) }
+	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log, Short: short}
 	ticks, end := d.Ticks, func() {}
 	var ends <-chan time.Time
 	if ticks == nil {

@@ -96,7 +96,7 @@ type Keeper struct {
 	Sandboxes Sandboxes
 	Clock     func() time.Time
 	Log       *slog.Logger
-	// Short reports whether the host is short of memory.
+	// Short reports whether the host is short of memory, or wants it back anyway.
 	Short func() bool
 
 	seen map[string]*seen

@@ -81,6 +81,33 @@ func TestQuietMachineGivesMemoryBack(t *testing.T) {
 	b.Sh(free + "; test -s /srv/f")
 }
 
+// A machine that is never stopped gives memory back in the hours that are set for
+// it, although the host has enough.
+func TestMemoryComesBackAtNight(t *testing.T) {
+	clock, ticks := &future{}, make(chan time.Time)
+	night := time.Now().Add(12 * time.Hour)
+	hours := night.Format("15:04") + "-" + night.Add(2*time.Hour).Format("15:04")
+	h := inside.Run(t, daemon.Daemon{Clock: clock.now, Ticks: ticks}, map[string]string{"reclaim_hours": hours}).Base()
+	b := h.Create("nightly")
+	h.Must("schedule", b.Name, "--suspend-after", "0")
+	pass := func(d time.Duration) {
+		clock.ahead.Add(int64(d))
+		for range 3 { // two looks that see that nothing happens, and one that waits for the second
+			ticks <- time.Time{}
+			clock.ahead.Add(int64(30 * time.Second))
+		}
+	}
+	quiet := func() string { return h.Must("events", "--sandbox", b.Name, "--kind", "sandbox.quiet") }
+	pass(0)
+	if got := quiet(); strings.Contains(got, b.Name) || strings.Contains(got, "MiB") {
+		t.Errorf("by day events are %s", got)
+	}
+	pass(12*time.Hour + 10*time.Minute)
+	if got := quiet(); !strings.Contains(got, "of 512 MiB") {
+		t.Errorf("at night events are %s", got)
+	}
+}
+
 // fileOf is what a machine's memory takes of the pool, in MiB.
 func fileOf(t *testing.T, h *harness.Host, b *harness.Box) int {
 	t.Helper()
