@@ -55,7 +55,7 @@ func New(env Env) *cobra.Command {
 	a.Flags(root.PersistentFlags())
 	for _, newCommand := range []func(*app.App) *cobra.Command{
 		newCreateCommand, newLsCommand, newInspectCommand, newExecCommand, newShellCommand,
-		newCpCommand, newLogsCommand, newSnapshotCommand, newTimelineCommand, newDiffCommand, newRollbackCommand,
+		move.NewCp, newLogsCommand, newSnapshotCommand, newTimelineCommand, newDiffCommand, newRollbackCommand,
 		power.NewPause, power.NewResume, power.NewFork, power.NewSchedule, power.NewStart, power.NewRestart,
 		move.NewExport, move.NewImport, newRmCommand, newRunCommand, newTemplateCommand, newEventsCommand,
 		ports.NewPort, ports.NewForward, perimeter.NewCommand, perimeter.NewRadiusCommand,

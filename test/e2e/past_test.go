@@ -18,9 +18,9 @@ func TestLookIntoThePast(t *testing.T) {
 	h.Must("egress", "allow", b.Name, "api.example")
 	b.Sh("getent hosts api.example")
 	b.Sh("mkdir /srv/d; echo one > /srv/d/kept; echo one > /srv/d/changed; echo one > /srv/d/gone; echo secret > /srv/mine; chmod 600 /srv/mine; sync")
-	b.Snapshot("monday")
+	monday := b.Snapshot("monday")
 	b.Sh("echo three > /srv/d/changed; rm /srv/d/gone; mkdir /srv/d/new; echo two > /srv/d/new/f; touch -d 2001-01-01 /srv/d/kept")
-	b.Snapshot("tuesday")
+	tuesday := b.Snapshot("tuesday")
 	b.Sh("touch -r /srv/d/changed /tmp/stamp; echo THREE > /srv/d/changed; touch -r /tmp/stamp /srv/d/changed; rm -r /srv/d/new")
 	before := b.Inspect().VMM.PID
 
@@ -54,8 +54,12 @@ func TestLookIntoThePast(t *testing.T) {
 		t.Errorf("as text:\n%s", got)
 	}
 
+	if got := h.Must("diff", monday.ID, tuesday.ID); !strings.Contains(got, "~ /srv/d/changed  6 B, was 4 B\n") {
+		t.Errorf("by ids alone:\n%s", got)
+	}
+
 	dir := t.TempDir()
-	h.Must("cp", b.Name+"@monday:/srv/d/gone", dir)
+	h.Must("cp", monday.ID+":/srv/d/gone", dir)
 	h.Must("cp", b.Name+"@monday:/srv/mine", dir)
 	h.Must("cp", b.Name+"@monday:/srv/d", filepath.Join(dir, "copy"))
 	for file, want := range map[string]string{"gone": "one\n", "mine": "secret\n", "copy/changed": "one\n"} {

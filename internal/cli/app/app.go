@@ -182,9 +182,3 @@ func (a *App) Hidden(what string) (string, error) {
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
 }
-
-// Moment takes apart what names a sandbox or, after an @, a snapshot of one.
-func Moment(arg string) (sandbox, snapshot string) {
-	sandbox, snapshot, _ = strings.Cut(arg, "@")
-	return sandbox, snapshot
-}

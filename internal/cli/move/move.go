@@ -1,4 +1,5 @@
-// Package move is the commands that take a sandbox from one host to another.
+// Package move is the commands that take files, or a whole sandbox, from one place
+// to another.
 package move
 
 import (
@@ -21,7 +22,7 @@ import (
 // NewExport returns bulkhead export.
 func NewExport(a *app.App) *cobra.Command {
 	return &cobra.Command{
-		Use:   "export SANDBOX[@SNAPSHOT] FILE",
+		Use:   "export SANDBOX[@SNAPSHOT]|SNAPSHOT FILE",
 		Short: "Write a whole sandbox to one file",
 		Long: "Write one moment of a sandbox to a file, or to standard output for -: memory, disk,\n" +
 			"device state and policy, checksummed and compressed; secrets stay here. The sandbox\n" +
@@ -35,7 +36,10 @@ func NewExport(a *app.App) *cobra.Command {
 }
 
 func export(ctx context.Context, a *app.App, moment, path string) error {
-	ref, snapshot := app.Moment(moment)
+	ref, snapshot, err := a.Moment(ctx, moment)
+	if err != nil {
+		return err
+	}
 	if path == "-" {
 		return a.API.Export(ctx, ref, snapshot, a.Stdout)
 	}

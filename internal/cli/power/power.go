@@ -103,20 +103,24 @@ func NewResume(a *app.App) *cobra.Command {
 func NewFork(a *app.App) *cobra.Command {
 	req := client.ForkRequest{}
 	c := &cobra.Command{
-		Use:   "fork SANDBOX [SNAPSHOT]",
+		Use:   "fork [SANDBOX] [SNAPSHOT]",
 		Short: "Make sandboxes that go on from one moment of another",
 		Long: "Make new sandboxes from one moment of a sandbox, now or a snapshot, side by side.\n" +
 			"Each has its own identity, network and policy; the source goes on. It prints their\n" +
-			"names.",
+			"names. The id of a snapshot needs no SANDBOX.",
 		Example:           "  bulkhead fork otter --count 3\n  bulkhead fork otter monday --name monday-otter",
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: a.CompleteSandboxThenSnapshot,
 		RunE: a.Ask(func(ctx context.Context, args []string) error {
-			if len(args) > 1 {
-				req.Snapshot = args[1]
+			sandbox, snapshots, err := a.Moments(ctx, args, 1)
+			if err != nil {
+				return err
 			}
-			done := a.Wait("forking " + args[0])
-			all, err := a.API.Fork(ctx, args[0], req)
+			if len(snapshots) > 0 {
+				req.Snapshot = snapshots[0]
+			}
+			done := a.Wait("forking " + sandbox)
+			all, err := a.API.Fork(ctx, sandbox, req)
 			done()
 			if err != nil {
 				return err

@@ -1,4 +1,4 @@
-package cli
+package move
 
 import (
 	"context"
@@ -14,7 +14,8 @@ import (
 
 type cpOptions struct{ user string }
 
-func newCpCommand(a *app.App) *cobra.Command {
+// NewCp returns bulkhead cp.
+func NewCp(a *app.App) *cobra.Command {
 	var o cpOptions
 	c := &cobra.Command{
 		Use:   "cp SOURCE TARGET",
@@ -22,7 +23,8 @@ func newCpCommand(a *app.App) *cobra.Command {
 		Long: "Copy a file or folder; one of the two is SANDBOX:/path. A target that ends in /\n" +
 			"or is a folder gets the source inside it. Modes are kept. Links in a folder stay\n" +
 			"links; on the way out, those that lead out of it are left out, and devices too.\n" +
-			"SANDBOX@SNAPSHOT:/path is a file of the past, taken without a rollback.",
+			"SANDBOX@SNAPSHOT:/path is a file of the past, taken without a rollback; the id of a\n" +
+			"snapshot needs no SANDBOX@.",
 		Example: "  bulkhead cp ./project otter:/root/\n  bulkhead cp otter:/var/log/syslog .\n" +
 			"  bulkhead cp otter@monday:/root/notes .",
 		Args:              cobra.ExactArgs(2),
@@ -46,10 +48,21 @@ func runCp(ctx context.Context, a *app.App, o cpOptions, args []string) (err err
 	case in:
 		tally, err = t.In(ctx, args[0], to)
 	default:
-		tally, err = t.Out(ctx, from, args[1])
+		if from.Sandbox, err = machine(ctx, a, from.Sandbox); err == nil {
+			tally, err = t.Out(ctx, from, args[1])
+		}
 	}
 	if err != nil {
 		return err
 	}
 	return a.Answer(tally, app.Silence)
+}
+
+// machine is what the daemon calls the machine or the past that an argument names.
+func machine(ctx context.Context, a *app.App, arg string) (string, error) {
+	sandbox, snapshot, err := a.Moment(ctx, arg)
+	if snapshot == "" {
+		return sandbox, err
+	}
+	return sandbox + "@" + snapshot, err
 }
