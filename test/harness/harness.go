@@ -74,7 +74,7 @@ func (h *Host) closeWith(tb testing.TB) {
 	h.tb = tb
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			tb.Logf("daemon's log:\n%s", h.LogTail(8<<10))
+			tb.Logf("daemon's log:\n%s", h.LogTail(16<<10))
 		}
 		if err := h.Close(); err != nil {
 			tb.Error(err)
@@ -241,7 +241,7 @@ func (h *Host) end(sig syscall.Signal) {
 	h.daemon = nil
 }
 
-// LogTail returns the end of the daemon's log.
+// LogTail returns the end of the daemon's log, without the requests that went well.
 func (h *Host) LogTail(n int) string {
 	path := filepath.Join(h.Dir, "daemon.log")
 	if h.log != nil {
@@ -251,10 +251,13 @@ func (h *Host) LogTail(n int) string {
 	if err != nil {
 		return err.Error()
 	}
-	if len(b) > n {
-		b = b[len(b)-n:]
+	var told []byte
+	for line := range bytes.Lines(b) {
+		if !bytes.Contains(line, []byte(`level=DEBUG msg="request answered"`)) { // most are of who waits for something
+			told = append(told, line...)
+		}
 	}
-	return string(b)
+	return string(told[max(0, len(told)-n):])
 }
 
 // Close removes every sandbox, ends the daemon and removes the state
