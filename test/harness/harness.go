@@ -127,7 +127,16 @@ func Lent(tb testing.TB, dir string) *Host {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &Host{tb: tb, Bin: bin, Dir: dir, Cache: cache}
+	h := &Host{tb: tb, Bin: bin, Dir: dir, Cache: cache}
+	if err := guard(h); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := h.unguard(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return h
 }
 
 // With returns the same host reporting to another test.
