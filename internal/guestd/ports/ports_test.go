@@ -73,6 +73,7 @@ func TestBothDirections(t *testing.T) {
 func TestACutIsSeen(t *testing.T) {
 	for _, cut := range []bool{true, false} {
 		port := listen(t, "127.0.0.1:0", func(c *net.TCPConn) {
+			io.ReadFull(c, make([]byte, 1)) // one that is cut at once may look as if nobody had listened
 			io.WriteString(c, "half")
 			if cut {
 				c.SetLinger(0)
@@ -80,6 +81,7 @@ func TestACutIsSeen(t *testing.T) {
 		})
 		in, out := io.Pipe()
 		defer out.Close()
+		go io.WriteString(out, "x")
 		resp := connect(t, fmt.Sprint(ports.Path, port), in)
 		if b, err := io.ReadAll(resp.Body); (err != nil) != cut {
 			t.Errorf("cut %v: heard %q and %v", cut, b, err)
