@@ -208,7 +208,8 @@ func controlGroups(found things, procs []process, dirs []string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile
 		}
-		if err != nil || !d.IsDir() || !strings.Contains(path, "bulkhead") {
+		// The one above all cages comes and goes with the cages of all daemons.
+		if err != nil || !d.IsDir() || !strings.Contains(path, "bulkhead") || d.Name() == "bulkhead" {
 			return err
 		}
 		// With cgroup v1 the first folder names the hierarchy.

@@ -185,8 +185,10 @@ const stories = {
     await page.getByLabel("Name of a key").focus();
     await page.getByRole("button", { name: "Revoke console", exact: true }).waitFor(); // it has been let go of
     same(s.asked, [], "asked before it was confirmed");
+    const answered = page.waitForResponse((r) => r.request().method() === "DELETE");
     await revoke.click();
-    await revoke.click();
+    await page.getByRole("button", { name: "Really revoke console" }).click();
+    await answered;
     await page.waitForFunction(() => document.activeElement?.textContent.includes("evoke"));
     same(s.asked.map((a) => `${a.method} ${a.path}`), ["DELETE /keys/console"], "what was asked");
   },

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,13 +59,15 @@ type rig struct {
 	teams  map[string][]string // by fingerprint
 	events []string
 	now    time.Time
+	// grown gets something when events has grown.
+	grown chan struct{}
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	leak.Check(t)
 	host := newKey(t)
-	r := &rig{key: newKey(t), hostKey: host.PublicKey(), now: time.Now()}
+	r := &rig{key: newKey(t), hostKey: host.PublicKey(), now: time.Now(), grown: make(chan struct{}, 1)}
 	r.teams = map[string][]string{ssh.FingerprintSHA256(r.key.PublicKey()): {"crew"}}
 	r.api = &api{
 		sandbox: func(ref string) (client.Sandbox, error) {
@@ -87,6 +90,10 @@ func newRig(t *testing.T) *rig {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.events = append(r.events, strings.TrimSpace(typ+" "+id+" "+f["reason"]))
+			select {
+			case r.grown <- struct{}{}:
+			default:
+			}
 		},
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -144,6 +151,23 @@ func (r *rig) told() []string {
 	return append([]string(nil), r.events...)
 }
 
+// toldOf waits for so many events, of connections side by side.
+func (r *rig) toldOf(t *testing.T, n int) []string {
+	t.Helper()
+	limit := time.NewTimer(time.Minute)
+	defer limit.Stop()
+	for len(r.told()) < n {
+		select {
+		case <-r.grown:
+		case <-limit.C:
+			t.Fatalf("told is %v, want %d", r.told(), n)
+		}
+	}
+	all := r.told()
+	slices.Sort(all)
+	return all
+}
+
 func (r *rig) dialAs(user string, auth ...ssh.AuthMethod) (*ssh.Client, error) {
 	return ssh.Dial("tcp", r.addr, &ssh.ClientConfig{User: user, Auth: auth, HostKeyCallback: ssh.FixedHostKey(r.hostKey)})
 }
@@ -186,8 +210,9 @@ func TestLogin(t *testing.T) {
 	if _, err := r.login(t, box).NewSession(); err != nil { // it is on record by now
 		t.Fatal(err)
 	}
+	got := r.toldOf(t, 2)
 	want := []string{"ssh.denied  key not accepted", "ssh.login " + box}
-	if diff := cmp.Diff(want, r.told()); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
