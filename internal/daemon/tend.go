@@ -23,7 +23,7 @@ import (
 )
 
 // tend looks after sandboxes until stop, which waits for what is under way. After
-// a restart of the host it first brings back what has ended with it.
+// a restart of the host it also brings back what has ended with it.
 func (d *Daemon) tend(ctx context.Context, t tended, dog *watchdog.Dog, restarted bool) (stop func()) {
 	short := func() bool { return reclaim.Short() || d.Config.ReclaimHours.Contain(d.Clock()) }
 	keeper := &reclaim.Keeper{Sandboxes: t, Clock: d.Clock, Log: d.Log, Short: short}

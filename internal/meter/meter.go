@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -64,16 +66,12 @@ type Meter struct {
 // gone.
 func (m *Meter) Look(ctx context.Context) {
 	m.forget()
-	places := make(chan struct{}, atOnce)
-	var all sync.WaitGroup
+	var all errgroup.Group
+	all.SetLimit(atOnce)
 	for _, id := range m.Machines.Running() {
-		places <- struct{}{}
-		all.Go(func() {
-			m.sample(ctx, id)
-			<-places
-		})
+		all.Go(func() error { m.sample(ctx, id); return nil })
 	}
-	all.Wait()
+	_ = all.Wait() // none fails
 }
 
 // sample takes one. A guest that does not answer has none.

@@ -16,10 +16,11 @@ package reclaim
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"bulkhead/internal/sandbox/schedule"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Every is how often a Keeper should look.
@@ -136,16 +137,12 @@ func (k *Keeper) Look(ctx context.Context) {
 
 // sideBySide calls all of these, a few at once.
 func sideBySide(all []func()) {
-	places := make(chan struct{}, atOnce)
-	var called sync.WaitGroup
+	var called errgroup.Group
+	called.SetLimit(atOnce)
 	for _, f := range all {
-		places <- struct{}{}
-		called.Go(func() {
-			f()
-			<-places
-		})
+		called.Go(func() error { f(); return nil })
 	}
-	called.Wait()
+	_ = called.Wait() // each has told of its own error
 }
 
 // due returns what looks after a machine; s is what was known of it.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 
-	"bulkhead/internal/fault"
 	"bulkhead/internal/pool"
 	"bulkhead/internal/sandbox/lifecycle"
 	"bulkhead/internal/sandbox/live"
@@ -108,8 +107,8 @@ func (m *Manager) recoverOne(ctx context.Context, rec Record, was lifecycle.Stat
 // that was committed is what the machine goes on from, one that a pause has
 // committed is the machine, which did not run after it, and one that was taken
 // for a fork is of no more use.
-func (m *Manager) settleHistory(ctx context.Context, rec *Record, snaps []pool.Snapshot) error {
-	snaps = slices.DeleteFunc(slices.Clone(snaps), func(s pool.Snapshot) bool { return s.Sandbox != string(rec.ID) })
+func (m *Manager) settleHistory(ctx context.Context, rec *Record, all []pool.Snapshot) error {
+	snaps := slices.DeleteFunc(slices.Clone(all), func(s pool.Snapshot) bool { return s.Sandbox != string(rec.ID) })
 	for _, s := range snaps {
 		// Since the machine began to run, every snapshot was of it; what a
 		// rollback left is of the one before.
@@ -137,7 +136,7 @@ func (m *Manager) settleHistory(ctx context.Context, rec *Record, snaps []pool.S
 	if rec.Head == "" || rec.State == lifecycle.Paused { // it is then told what it lacks
 		return nil
 	}
-	if _, err := m.Machines.Pool.Snapshot(rec.Head); fault.Is(err, fault.NotFound) {
+	if !slices.ContainsFunc(all, func(s pool.Snapshot) bool { return s.ID == rec.Head }) { // damaged ones are among them
 		rec.Head = "" // it was removed by a daemon that kept the record
 	}
 	return nil

@@ -17,7 +17,6 @@ import (
 type Templates interface {
 	Get(ctx context.Context, name string) (template.Template, error)
 	Prepare(ctx context.Context, spec template.Spec, progress template.Progress) (template.Base, error)
-	Release(ctx context.Context, base template.Base) error
 }
 
 // Bases finds what builds start from: of images, the one that E2B's SDKs start
@@ -76,9 +75,4 @@ func (b Bases) FromImage(ctx context.Context, img recipe.Image, size live.Size, 
 			say(s.Name)
 		}
 	})
-}
-
-// Release implements works.Bases. A template of the host stays.
-func (b Bases) Release(ctx context.Context, base template.Base) error {
-	return b.Templates.Release(ctx, base)
 }

@@ -3,7 +3,6 @@
 package build
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"path/filepath"
@@ -75,8 +74,7 @@ func (b Builder) Receive(ctx context.Context, token string, f builds.Files, leng
 func (b Builder) Start(ctx context.Context, w builds.Which, r builds.Recipe) error {
 	to := recipe.Recipe{
 		Image: recipe.Image{Ref: r.Image, Registry: recipe.Registry{
-			Kind: r.Registry.Kind, User: cmp.Or(r.Registry.User, r.Registry.KeyID), Password: cmp.Or(r.Registry.Password, r.Registry.Key),
-			Region: r.Registry.Region, Account: r.Registry.Account,
+			Kind: r.Registry.Type, User: r.Registry.Username, Password: r.Registry.Password, Account: r.Registry.ServiceAccountJSON,
 		}},
 		Template: r.Template, Force: r.Force, Start: r.Start, Ready: r.Ready,
 	}

@@ -32,8 +32,6 @@ func (s *shelf) Prepare(_ context.Context, spec template.Spec, tell template.Pro
 	return template.Base{Key: "k"}, nil
 }
 
-func (*shelf) Release(context.Context, template.Base) error { return nil }
-
 // The image that SDKs start from unless they are told another is the template
 // base; all others come from registries.
 func TestBases(t *testing.T) {

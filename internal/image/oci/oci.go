@@ -148,25 +148,23 @@ func (p *Puller) pull(ctx context.Context, r Remote, recipe image.Recipe, progre
 
 // parse reads a reference and finds its registry in the list.
 func (p *Puller) parse(reference string) (name.Reference, error) {
+	none := fault.New(fault.Invalid, "not a reference").Hint("write it like node:22 or ghcr.io/owner/name:tag")
 	if len(reference) > maxReference {
-		return nil, fault.New(fault.Invalid, "not a reference").Hint("write it like node:22 or ghcr.io/owner/name:tag")
+		return nil, none
 	}
 	ref, err := name.ParseReference(reference)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "not a reference").Hint("write it like node:22 or ghcr.io/owner/name:tag")
+		return nil, none
 	}
 	host := ref.Context().RegistryStr()
-	for _, r := range p.Registries {
-		if r.Host != host {
-			continue
-		}
-		if r.Plain {
-			return name.ParseReference(reference, name.Insecure)
-		}
-		return ref, nil
+	switch r, listed := p.registry(host); {
+	case !listed:
+		return nil, fault.New(fault.Denied, "images may not come from %s", host).
+			Hint("the operator lists registries as registries: in the configuration")
+	case r.Plain:
+		return name.ParseReference(reference, name.Insecure)
 	}
-	return nil, fault.New(fault.Denied, "images may not come from %s", host).
-		Hint("the operator lists registries as registries: in the configuration")
+	return ref, nil
 }
 
 func (r Remote) authenticator() authn.Authenticator {

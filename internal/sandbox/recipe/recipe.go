@@ -73,7 +73,7 @@ type Image struct {
 
 // Registry is what a registry asks for; the zero value for one that asks for
 // nothing.
-type Registry struct{ Kind, User, Password, Region, Account string }
+type Registry struct{ Kind, User, Password, Account string }
 
 // Recipe is what a template is built by.
 type Recipe struct {

@@ -80,7 +80,7 @@ func (j *job) prepare(ctx context.Context) (release func(), err error) {
 		if j.recipe.Template != "" {
 			return
 		}
-		if err := j.Bases.Release(context.WithoutCancel(ctx), j.base); err != nil {
+		if err := j.Templates.Release(context.WithoutCancel(ctx), j.base); err != nil {
 			j.Log.WarnContext(ctx, "base of a build stays until the daemon's next start", "err", err)
 		}
 	}

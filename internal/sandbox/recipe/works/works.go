@@ -50,15 +50,16 @@ type Bases interface {
 	Check(img recipe.Image) error
 	// FromImage returns the machine that is the same as an image, of a size unless
 	// that is zero. say is told of what goes on, a line at a time. It is to be
-	// given back.
+	// released.
 	FromImage(ctx context.Context, img recipe.Image, size live.Size, say func(line string)) (template.Base, error)
-	Release(ctx context.Context, base template.Base) error
 }
 
 // Templates are prepared machines, by name.
 type Templates interface {
 	Get(ctx context.Context, name string) (template.Template, error)
 	Publish(ctx context.Context, t template.Template) error
+	// Release removes one that has no name.
+	Release(ctx context.Context, base template.Base) error
 }
 
 // Parts are what a Works is made of. Every field is needed.

@@ -80,23 +80,12 @@ type Entry struct {
 // is there for who is asking.
 type Recipe struct {
 	Image    string
-	Registry Registry
+	Registry client.Registry
 	Template string
 	Force    bool
 	Start    string
 	Ready    string
 	Steps    []Step
-}
-
-// Registry is what a registry asks for, by its kind.
-type Registry struct {
-	Kind     string `json:"type"`
-	User     string `json:"username"`
-	Password string `json:"password"`
-	KeyID    string `json:"awsAccessKeyId"`
-	Key      string `json:"awsSecretAccessKey"`
-	Region   string `json:"awsRegion"`
-	Account  string `json:"serviceAccountJson"`
 }
 
 // Step is one step of a recipe.

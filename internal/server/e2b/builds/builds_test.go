@@ -205,7 +205,7 @@ func TestStart(t *testing.T) {
 	if status, _ := w.ask(t, "POST", "/v2/templates/web/builds/b1", image); status != "202" {
 		t.Errorf("status %s", status)
 	}
-	want[1] = builds.Recipe{Image: "nginx", Registry: builds.Registry{Kind: "registry", User: "u", Password: "p"}}
+	want[1] = builds.Recipe{Image: "nginx", Registry: client.Registry{Type: "registry", Username: "u", Password: "p"}}
 	if diff := cmp.Diff(any(want), w.asked); diff != "" {
 		t.Errorf("asked (-want +got):\n%s", diff)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"bulkhead/client"
 	"bulkhead/internal/fault"
 	"bulkhead/internal/server/e2b"
 	"bulkhead/internal/server/input"
@@ -17,21 +18,18 @@ func (a *API) start(r *http.Request) (e2b.Reply, error) {
 		return e2b.Reply{}, err
 	}
 	var req struct {
-		Image    string    `json:"fromImage"`
-		Registry *Registry `json:"fromImageRegistry"`
-		Template string    `json:"fromTemplate"`
-		Force    bool      `json:"force"`
-		Start    string    `json:"startCmd"`
-		Ready    string    `json:"readyCmd"`
-		Steps    []Step    `json:"steps"`
+		Image    string          `json:"fromImage"`
+		Registry client.Registry `json:"fromImageRegistry"`
+		Template string          `json:"fromTemplate"`
+		Force    bool            `json:"force"`
+		Start    string          `json:"startCmd"`
+		Ready    string          `json:"readyCmd"`
+		Steps    []Step          `json:"steps"`
 	}
 	if err := input.JSON(r, &req); err != nil {
 		return e2b.Reply{}, err
 	}
-	recipe := Recipe{Image: req.Image, Force: req.Force, Start: req.Start, Ready: req.Ready, Steps: req.Steps}
-	if req.Registry != nil {
-		recipe.Registry = *req.Registry
-	}
+	recipe := Recipe{Image: req.Image, Registry: req.Registry, Force: req.Force, Start: req.Start, Ready: req.Ready, Steps: req.Steps}
 	if req.Template != "" {
 		ref, err := e2b.ParseReference(req.Template)
 		if err != nil {
